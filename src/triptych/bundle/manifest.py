@@ -1,0 +1,111 @@
+"""The manifest: everything a reader must know about a bundle, as one JSON document.
+
+A bundle is a folder. `manifest.json` names every other file with its size and SHA-256, and carries a digest of
+itself, so every byte of the folder is covered. A digest is not a signature: it detects damage, not malice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every part of the manifest: immutable, and unknown fields are errors."""
+
+
+class TensorSpec(Record):
+    """One input or output of a graph.
+
+    `shape` holds sizes, or names for sizes that vary ("batch", "time"). `low` and `high` bound the values where a
+    bound is known (images: 0 and 1).
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+    low: float | None = None
+    high: float | None = None
+
+
+class Parity(Record):
+    """How far the exported graph is from torch, measured at export on `examples` rows."""
+
+    max_abs_error: float
+    max_ulp_error: float
+    tolerance: float
+    examples: int
+
+
+class GraphRecord(Record):
+    """One ONNX graph: `name` is what a caller runs, `file` is where it lies.
+
+    `row_buckets` are the batch sizes at which a row's bytes do not depend on its neighbours: batches are padded up
+    to one of them. `operator_sets` maps operator domain to version; a domain other than "" or "ai.onnx" means that
+    only the engines in `engines` can read this graph.
+    """
+
+    name: str
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operator_sets: dict[str, int]
+    engines: tuple[str, ...]
+    row_buckets: tuple[int, ...]
+    parity: Parity
+
+
+class LatentSampler(Record, tag="latent", tag_field="kind"):
+    """Draw `input` from N(0, I) of shape `latent_shape`, run `graph`, read `output`: VAEs and GANs."""
+
+    graph: str
+    input: str
+    output: str
+    latent_shape: tuple[int, ...]
+
+
+class TextSampler(Record, tag="text", tag_field="kind"):
+    """Prefill a prompt, then draw token after token: Transformers.
+
+    `graph` is the cached next-token graph, `score_graph` the uncached one (tokens -> logits at every position).
+    The cache has, for each of `layers`, a key and a value of shape (batch, kv_heads, block_size, head_dim).
+    """
+
+    graph: str
+    score_graph: str
+    vocab_size: int
+    block_size: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+
+
+class FileRecord(Record):
+    """A file of the bundle other than the manifest."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """The whole manifest. `version` names the content: the first 12 hex digits of the weights' and graphs' digest."""
+
+    format_version: int
+    name: str
+    family: str
+    version: str
+    config: dict[str, Any]
+    sample: TensorSpec
+    sampler: LatentSampler | TextSampler
+    graphs: tuple[GraphRecord, ...]
+    files: dict[str, FileRecord]
+    training: dict[str, Any]
+    created_with: dict[str, str]
+    calibration: dict[str, Any] = {}
+    digest: str = ""
