@@ -1,0 +1,1 @@
+"""Brokers: where messages wait before the pipeline takes them."""

@@ -1,0 +1,1 @@
+"""The pipeline: producer -> processors -> batchers -> batch processors -> acknowledger (hinge 2: the Message)."""
