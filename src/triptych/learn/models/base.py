@@ -15,18 +15,29 @@ import msgspec
 from torch import Tensor, nn
 
 from triptych.bundle.manifest import LatentSampler, TensorSpec, TextSampler
+from triptych.errors import ConfigError, InputError
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="family"):
     """Base of every family's settings; becomes `config.json`. The tag is the family's name."""
 
+    def require(self, field: str, holds: bool, valid: str, remedy: str = "") -> None:
+        """Raise `ConfigError` about `field` unless `holds`."""
+        if not holds:
+            got = f"got {getattr(self, field)!r}"
+            raise ConfigError(got, where=f"model.{field}", valid=valid, remedy=remedy)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Examples as tensors: `x` is (B, *sample_shape) in [0, 1] for images, (B, T + 1) token ids for text."""
+    """Examples as tensors: `x` is (B, *sample_shape) in [0, 1] for images, (B, T + 1) token ids for text.
+
+    `size_bytes`, where known, is how much text the targets stand for; evaluation fills it in.
+    """
 
     x: Tensor
     labels: Tensor | None = None
+    size_bytes: int | None = None
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
@@ -92,7 +103,9 @@ class GenerativeModel(nn.Module, ABC):
 
     family: ClassVar[str]
     Config: ClassVar[type[Config]]
-    validation_metric: ClassVar[str]  # the named validation term that early stopping and `best` watch; lower is better
+    validation_metric: ClassVar[
+        str
+    ]  # the named validation term that early stopping and `best` watch; lower is better
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -115,6 +128,10 @@ class GenerativeModel(nn.Module, ABC):
         """`n` samples of shape (n, *sample_shape); the noise is `triptych.bundle.noise`'s for that seed."""
 
     @abstractmethod
+    def figures(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """What a model card reports, over all of `batches`; see `triptych.learn.evaluate`."""
+
+    @abstractmethod
     def graphs(self) -> tuple[Graph, ...]:
         """The pure functions to export."""
 
@@ -129,6 +146,12 @@ class GenerativeModel(nn.Module, ABC):
     def reconstruct(self, x: Tensor) -> Tensor | None:
         """Reconstructions of `x` for the report, or None for families that have none."""
         return None
+
+    def refuse(self, condition: object | None) -> None:
+        """Raise `InputError` if a condition is given to a family that takes none."""
+        if condition is not None:
+            got = f"got {type(condition).__name__}"
+            raise InputError(got, where="condition", valid=f"nothing: a {self.family} takes no condition")
 
     def after_update(self, turn: Turn) -> Iterable[str]:
         """Constraints that hold after an update (weight clipping); returns the names of what it touched."""

@@ -1,0 +1,214 @@
+"""The variational autoencoder.
+
+An encoder says where in a small latent space an example may lie, q(z|x); a decoder says what a latent looks like,
+p(x|z). Both are trained to raise a lower bound of log p(x).
+
+Source: Kingma & Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017 and Burgess et al. 2018, arXiv:1804.03599.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from triptych.bundle import noise
+from triptych.bundle.manifest import LatentSampler, TensorSpec
+from triptych.learn.maths.bounds import elbo, free_bits, iwae
+from triptych.learn.maths.gaussian import kl_to_standard_normal, log_density, reparameterize
+from triptych.learn.maths.likelihoods import LIKELIHOODS
+from triptych.learn.models.base import Batch, Config, GenerativeModel, Graph, Progress, Terms, Turn
+from triptych.learn.models.figures import mean_and_error
+from triptych.learn.nn import MLP
+
+LOG_VAR_LIMIT = 10.0  # log-variances are clamped to [-10, 10]
+IWAE_SAMPLES = 32
+
+
+class VAEConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="vae"):
+    """Settings of a VAE.
+
+    `hidden` are the encoder's hidden widths, mirrored in the decoder. `likelihood` is a name in
+    `maths.likelihoods.LIKELIHOODS`. `sigma` is the Gaussian likelihood's pixel deviation, or "learned".
+    `beta` weighs the KL and `kl_warmup_steps` raises it linearly from 0; `free_bits_nats` is what each latent has
+    for free, in nats.
+    """
+
+    sample_shape: tuple[int, ...] = (1, 28, 28)
+    hidden: tuple[int, ...] = (400,)
+    latent_dim: int = 20
+    likelihood: str = "bernoulli"
+    sigma: float | Literal["learned"] | None = None
+    beta: float = 1.0
+    kl_warmup_steps: int = 0
+    free_bits_nats: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.require(
+            "sample_shape", len(self.sample_shape) > 0 and min(self.sample_shape) > 0, "sizes of 1 or more"
+        )
+        self.require("hidden", all(width > 0 for width in self.hidden), "widths of 1 or more")
+        self.require("latent_dim", self.latent_dim > 0, "1 or more")
+        self.require("likelihood", self.likelihood in LIKELIHOODS, ", ".join(LIKELIHOODS))
+        self.require("beta", 0 <= self.beta < math.inf, "0 or more", "beta = 1 is the VAE")
+        self.require("kl_warmup_steps", self.kl_warmup_steps >= 0, "0 or more")
+        self.require("free_bits_nats", 0 <= self.free_bits_nats < math.inf, "0 or more")
+        if LIKELIHOODS[self.likelihood].has_scale:
+            positive = self.sigma in (None, "learned") or 0 < float(self.sigma) < math.inf
+            self.require("sigma", positive, '"learned" or a number above 0')
+        else:
+            remedy = f"a {self.likelihood} likelihood has no sigma: remove it"
+            self.require("sigma", self.sigma is None, "nothing", remedy)
+
+
+class Encode(nn.Module):
+    """x of shape (B, *sample_shape) to the mean and log-variance of q(z|x), (B, Z) each."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.encoder = vae.encoder
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_var = self.encoder(x.flatten(1)).chunk(2, dim=-1)
+        return mean, log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
+
+
+class Decode(nn.Module):
+    """z of shape (B, Z) to the mean image of p(x|z), in [0, 1], (B, *sample_shape)."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.decoder, self.mean, self.sample_shape = vae.decoder, vae.likelihood.mean, vae.config.sample_shape
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.mean(self.decoder(z)).unflatten(-1, self.sample_shape)
+
+
+class VAE(GenerativeModel):
+    """A VAE of fully connected layers, 784-400-20-400-784 by default, ReLU between them.
+
+    Weights start as `torch.nn.Linear` has them. A learned sigma starts at 1, as does one that is not given.
+
+    >>> VAE(VAE.Config(latent_dim=2)).sample(3, seed=7).shape
+    torch.Size([3, 1, 28, 28])
+    """
+
+    family = "vae"
+    Config = VAEConfig
+    validation_metric = "negative_elbo_nats"
+    config: VAEConfig
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__(config)
+        pixels = math.prod(config.sample_shape)
+        self.encoder = MLP((pixels, *config.hidden, 2 * config.latent_dim))
+        self.decoder = MLP((config.latent_dim, *reversed(config.hidden), pixels))
+        self.likelihood = LIKELIHOODS[config.likelihood]
+        if config.sigma == "learned":
+            self.pixel_log_var = nn.Parameter(torch.zeros(()))
+        else:
+            fixed = torch.tensor(2 * math.log(config.sigma or 1.0))
+            self.register_buffer("pixel_log_var", fixed, persistent=False)
+
+    def turns(self) -> tuple[Turn, ...]:
+        """A game of one."""
+        return (Turn("elbo", tuple(self.parameters())),)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z|x), (B, Z) each, for x of shape (B, *sample_shape)."""
+        mean, log_var = Encode(self)(x)
+        return mean, log_var
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean image of p(x|z), in [0, 1], (B, *sample_shape), for z of shape (B, Z)."""
+        image: Tensor = Decode(self)(z)
+        return image
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z) in nats, for z of shape (..., B, Z)."""
+        log_var = self.pixel_log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
+        return self.likelihood.log_density(x.flatten(1), self.decoder(z), log_var)
+
+    def loss(self, batch: Batch, turn: Turn, progress: Progress) -> Terms:
+        """Minus the ELBO, with the KL weighed by `beta_at` and free bits; the log shows the terms unweighed."""
+        mean, log_var = self.encode(batch.x)
+        z = reparameterize(mean, log_var, torch.randn_like(mean))
+        log_likelihood, kl = self.log_likelihood(batch.x, z), kl_to_standard_normal(mean, log_var)
+        paid = kl.mean()
+        if self.config.free_bits_nats:
+            kl_of_each_latent = kl_to_standard_normal(mean[..., None], log_var[..., None])
+            paid = free_bits(kl_of_each_latent.mean(0), self.config.free_bits_nats)
+        total = self.beta_at(progress.step) * paid - log_likelihood.mean()
+        return Terms(total, self.named(log_likelihood, kl))
+
+    def validate(self, batch: Batch) -> Terms:
+        """Minus the ELBO with beta = 1: the same quantity whatever the settings."""
+        mean, log_var = self.encode(batch.x)
+        z = reparameterize(mean, log_var, torch.randn_like(mean))
+        named = self.named(self.log_likelihood(batch.x, z), kl_to_standard_normal(mean, log_var))
+        return Terms(named[self.validation_metric], named)
+
+    def named(self, log_likelihood: Tensor, kl: Tensor) -> dict[str, Tensor]:
+        """The terms as the log shows them, averaged over the batch."""
+        return {
+            "negative_elbo_nats": -elbo(log_likelihood, kl).mean(),
+            "reconstruction_nats": -log_likelihood.mean(),
+            "kl_nats": kl.mean(),
+        }
+
+    def beta_at(self, step: int) -> float:
+        """The weight of the KL at `step`: linear warm-up, then beta."""
+        warmup = self.config.kl_warmup_steps
+        return self.config.beta * (min(1.0, step / warmup) if warmup else 1.0)
+
+    def log_weights(self, x: Tensor, samples: int) -> Tensor:
+        """log p(x, z_k) / q(z_k|x) in nats, (samples, B), what importance sampling needs."""
+        mean, log_var = self.encode(x)
+        z = reparameterize(mean, log_var, torch.randn(samples, *mean.shape, dtype=mean.dtype))
+        prior = log_density(z, torch.zeros_like(mean), torch.zeros_like(log_var))
+        return self.log_likelihood(x, z) + prior - log_density(z, mean, log_var)
+
+    @torch.no_grad()
+    def sample(self, n: int, *, seed: int = 0, condition: object | None = None) -> Tensor:
+        """`n` mean images of latents drawn from the prior, in [0, 1]."""
+        self.refuse(condition)
+        z = noise.normal([seed] * n, range(n), (self.config.latent_dim,))
+        return self.decode(torch.from_numpy(z).to(next(self.parameters())))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The mean image at the mean of q(z|x)."""
+        return self.decode(self.encode(x)[0])
+
+    def figures(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """The ELBO and the importance-weighted bound, in nats: means over examples, with standard errors."""
+        elbos, iwaes = [], []
+        for batch in batches:
+            mean, log_var = self.encode(batch.x)
+            z = reparameterize(mean, log_var, torch.randn_like(mean))
+            elbos.append(elbo(self.log_likelihood(batch.x, z), kl_to_standard_normal(mean, log_var)))
+            iwaes.append(iwae(self.log_weights(batch.x, IWAE_SAMPLES)))
+        figures = mean_and_error("elbo_nats", elbos) | mean_and_error("iwae_nats", iwaes)
+        return figures | {"iwae_samples": IWAE_SAMPLES, "examples": sum(map(len, elbos))}
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """`decode`: z to the mean image x; `encode`: x to the mean and log-variance of q(z|x)."""
+        x, z = self.sample_spec(), TensorSpec(name="z", shape=("batch", self.config.latent_dim))
+        x = TensorSpec(name="x", shape=("batch", *x.shape), low=0.0, high=1.0)
+        mean, log_var = (TensorSpec(name=name, shape=z.shape) for name in ("mean", "log_var"))
+        example = torch.rand(2, *self.config.sample_shape), torch.randn(2, self.config.latent_dim)
+        return (
+            Graph("decode", Decode(self), (z,), (x,), (example[1],)),
+            Graph("encode", Encode(self), (x,), (mean, log_var), (example[0],)),
+        )
+
+    def sampler(self) -> LatentSampler:
+        """Draw z from the prior and decode it."""
+        return LatentSampler(graph="decode", input="z", output="x", latent_shape=(self.config.latent_dim,))
+
+    def sample_spec(self) -> TensorSpec:
+        """An image in [0, 1]."""
+        return TensorSpec(name="x", shape=self.config.sample_shape, low=0.0, high=1.0)

@@ -1,0 +1,50 @@
+"""The pre-norm Transformer block."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from triptych.learn.nn.attention import SelfAttention
+from triptych.learn.nn.cache import KeyValueCache
+from triptych.learn.nn.mask import Mask
+from triptych.learn.nn.mlp import MLP
+from triptych.learn.nn.rotary import Rotary
+
+Activation = Literal["gelu", "gelu_tanh", "relu"]
+
+ACTIVATIONS = {
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu": nn.ReLU,
+}
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); the MLP is four times as wide inside.
+
+    Source: Radford et al. 2019 (GPT-2), section 2.3; Xiong et al. 2020, arXiv:2002.04745, fig. 1b; as published.
+    """
+
+    def __init__(
+        self, width: int, heads: int, kv_heads: int, *, activation: Activation, bias: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, bias=bias)
+        self.attention = SelfAttention(width, heads, kv_heads, bias=bias, dropout=dropout)
+        self.mlp_norm = nn.LayerNorm(width, bias=bias)
+        self.mlp = MLP((width, 4 * width, width), ACTIVATIONS[activation], bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Mask,
+        rotary: Rotary | None = None,
+        cache: KeyValueCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """Map x of shape (B, T, width) to the same shape; the arguments are `SelfAttention`'s."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask, rotary, cache, layer))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
