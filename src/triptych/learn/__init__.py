@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 # The first multi-threaded vectorised exp/log/sqrt/tanh of a process races on MKL's detection of the CPU type
-# (pytorch/pytorch#188792): about one run in thirty computes half of one tensor with a low-accuracy kernel, so one
-# seed would have two possible weight files. One small exp on the main thread, before anything else, settles it.
+# (pytorch/pytorch#188792): about one run in thirty computes half of one tensor with a low-accuracy kernel, so
+# one seed would have two possible weight files. One small exp on the main thread, before anything else,
+# settles it.
 torch.zeros(1).exp()
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ def evaluate(
     batch_size: int = 250,
     seed: int = 0,
 ) -> dict[str, float]:
-    """The model's figures over the whole of `split`; the model and torch's global generator are left as they were.
+    """The model's figures over the whole of `split`; the model and torch's global generator are left as they
+    were.
 
     Args:
         tokenizer: the JSON of the tokenizer of a text split; with it the figures include bits per byte.

@@ -15,8 +15,8 @@ from triptych.learn.models.base import Batch
 def token_sizes(tokenizer: str) -> Tensor:
     """Bytes of UTF-8 per token id, (V,), of a tokenizer given as its JSON.
 
-    A byte-level tokenizer writes each byte as one character, so its tokens are measured in characters: a token may
-    be half a letter.
+    A byte-level tokenizer writes each byte as one character, so its tokens are measured in characters: a
+    token may be half a letter.
     """
     reader = Tokenizer.from_str(tokenizer)
     by_byte = isinstance(reader.decoder, decoders.ByteLevel)

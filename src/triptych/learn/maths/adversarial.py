@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 
 def critic_loss(real_score: Float[Tensor, "B"], fake_score: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
@@ -62,4 +63,5 @@ def gradient_penalty(
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return penalty_weight * (slope.norm(dim=-1) - 1).square()  # (wgan.penalty)
+    norm: Tensor = vector_norm(slope, dim=-1)
+    return penalty_weight * (norm - 1).square()  # (wgan.penalty)

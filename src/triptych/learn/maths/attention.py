@@ -18,15 +18,15 @@ def attend(
     $$ \mathrm{softmax}\bigl( Q K^\top / \sqrt{D} + \log M \bigr) V \tag{attention.scaled} $$
 
     Args:
-        allowed: M, true where a query may look; None is the plain causal mask, for which a faster kernel exists.
+        allowed: M, true where a query may look; None is the plain causal mask, for which a faster kernel
+            exists.
         dropout: the probability with which an attention weight is dropped, in [0, 1).
 
     Returns: one vector per query; zeros where a query may look nowhere.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; as published, with a boolean mask.
     """
-    return scaled_dot_product_attention(
-        query, key, value, allowed, dropout, is_causal=allowed is None
-    )  # (attention.scaled)
+    causal = allowed is None
+    return scaled_dot_product_attention(query, key, value, allowed, dropout, causal)  # (attention.scaled)
 
 
 def rotate(
@@ -39,8 +39,9 @@ def rotate(
     Args:
         cos, sin: of the angles of these positions, see `rotary_angles`.
 
-    Source: Su et al. 2021, arXiv:2104.09864, eq. 34. Deviation: pairs are split in halves (i, i + D/2) rather than
-    neighbours, as GPT-NeoX does, because every fast kernel reads that layout; it is the same up to a permutation.
+    Source: Su et al. 2021, arXiv:2104.09864, eq. 34. Deviation: pairs are split in halves (i, i + D/2) rather
+    than neighbours, as GPT-NeoX does, because every fast kernel reads that layout; it is the same up to a
+    permutation.
     """
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)  # (attention.rotary)

@@ -40,6 +40,6 @@ def free_bits(kl: Float[Tensor, "*B Z"], floor_nats: float) -> Float[Tensor, "*B
         kl: the KL of each latent, in nats, averaged over the batch as the source has it.
 
     Returns: the sum over Z; below the floor a latent has no gradient.
-    Source: Kingma et al. 2016, arXiv:1606.04934, eq. 15; as published, each latent being a group.
+    Source: Kingma et al. 2016, arXiv:1606.04934, appendix C.8; as published, each latent being a group.
     """
     return kl.clamp(min=floor_nats).sum(-1)  # (vae.free_bits)

@@ -18,11 +18,10 @@ def next_token_nll(logits: Float[Tensor, "*B T V"], tokens: Int[Tensor, "*B T"])
         tokens: the tokens that came.
 
     Returns: one value per token.
-    Source: Bengio et al. 2003, "A neural probabilistic language model", section 2; as published, sign flipped.
+    Source: Bengio et al. 2003, "A neural probabilistic language model", section 2; sign flipped.
     """
-    return cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none").view(
-        tokens.shape
-    )  # (lm.nll)
+    nll = cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none")  # (lm.nll)
+    return nll.view(tokens.shape)
 
 
 def perplexity(nll_nats_per_token: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:

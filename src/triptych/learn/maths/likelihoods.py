@@ -1,7 +1,7 @@
 """Likelihoods p(x | z) of an image: what a decoder's output says about the pixels.
 
-To add one: write its log-density here, as one function with one tag, and name it in `LIKELIHOODS` at the end of this
-file. `VAE.Config(likelihood="...")`, the decode graph, the contract tests and the laws then cover it.
+To add one: write its log-density here, as one function with one tag, and name it in `LIKELIHOODS` at the end
+of this file. `VAE.Config(likelihood="...")`, the decode graph, the contract tests and the laws then cover it.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,9 @@ def bernoulli(x: Float[Tensor, "*#B D"], logits: Float[Tensor, "*B D"]) -> Float
     $$ \sum_d \bigl( x_d a_d - \log(1 + e^{a_d}) \bigr) \tag{likelihood.bernoulli} $$
 
     Returns: one value per example, summed over D.
-    Source: Kingma & Welling 2014, arXiv:1312.6114, app. C.1, with y = sigmoid(a) written out so that no log(0) can
-    occur. For x strictly between 0 and 1 it is the usual cross-entropy, which is not a normalised density.
+    Source: Kingma & Welling 2014, arXiv:1312.6114, app. C.1, with y = sigmoid(a) written out so that no
+    log(0) can occur. For x strictly between 0 and 1 it is the usual cross-entropy, which is not a normalised
+    density.
     """
     return (x * logits - softplus(logits)).sum(-1)  # (likelihood.bernoulli)
 
@@ -30,7 +31,7 @@ def bernoulli(x: Float[Tensor, "*#B D"], logits: Float[Tensor, "*B D"]) -> Float
 def gaussian_on_logits(
     x: Float[Tensor, "*#B D"], logits: Float[Tensor, "*B D"], log_var: Float[Tensor, ""]
 ) -> Float[Tensor, "*B"]:
-    r"""Gaussian log-likelihood of x in nats, with its constant; the mean is sigmoid(logits), so it is an image.
+    r"""Gaussian log-likelihood of x in nats, with its constant; the mean is sigmoid(logits), an image.
 
     $$ \log N\bigl(x;\ \mathrm{sigmoid}(a),\ \sigma^2 I\bigr) \tag{likelihood.gaussian} $$
 
@@ -38,15 +39,16 @@ def gaussian_on_logits(
         log_var: one log-variance for every pixel, fixed or learned.
 
     Returns: one value per example, summed over D.
-    Source: Kingma & Welling 2014, arXiv:1312.6114, app. C.2. Deviation: one sigma for all pixels, because a variance
-    per pixel lets the density diverge on constant pixels (Rybkin et al. 2021, arXiv:2006.13202).
+    Source: Kingma & Welling 2014, arXiv:1312.6114, app. C.2. Deviation: one sigma for all pixels, because a
+    variance per pixel lets the density diverge on constant pixels (Rybkin et al. 2021, arXiv:2006.13202).
     """
     return gaussian.log_density(x, logits.sigmoid(), log_var.expand(x.shape[-1]))  # (likelihood.gaussian)
 
 
 class Likelihood(NamedTuple):
-    """A likelihood as a decoder needs it: `log_density(x, output, log_var)` in nats and `mean(output)` in [0, 1].
+    """A likelihood as a decoder needs it.
 
+    `log_density(x, output, log_var)` is in nats per example, `mean(output)` is an image in [0, 1].
     `has_scale` says whether `log_var` matters: if not, a `sigma` in the config is an error.
     """
 

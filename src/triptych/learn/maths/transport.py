@@ -10,7 +10,7 @@ from triptych.bundle import noise
 def directions(count: int, dimensions: int, seed: int = 0) -> Float[Tensor, "P D"]:
     """`count` unit vectors, uniform on the sphere, the same for the same seed."""
     draws = torch.from_numpy(noise.normal([seed] * count, range(count), (dimensions,)))
-    return draws / draws.norm(dim=-1, keepdim=True)
+    return torch.nn.functional.normalize(draws, dim=-1)
 
 
 def sliced_wasserstein_1(
@@ -24,7 +24,8 @@ def sliced_wasserstein_1(
         projections: unit vectors u, see `directions`; (b) means sorted.
 
     Returns: one value per direction; their mean is the sliced distance.
-    Source: Bonneel et al. 2015, "Sliced and Radon Wasserstein barycenters of measures", eq. 7, with exponent 1.
+    Source: Bonneel et al. 2015, "Sliced and Radon Wasserstein barycenters of measures". Deviation: exponent
+    1 where they have 2, because it is in the units of the data.
     """
     u = projections.T
     return ((x @ u).sort(dim=0).values - (y @ u).sort(dim=0).values).abs().mean(0)  # (transport.sliced_w1)
@@ -33,13 +34,14 @@ def sliced_wasserstein_1(
 def frechet(x: Float[Tensor, "B D"], y: Float[Tensor, "C D"]) -> Float[Tensor, ""]:
     r"""Squared Fréchet distance between Gaussians fitted to two clouds.
 
-    $$ \lVert \mu_x - \mu_y \rVert^2 + \mathrm{tr}\bigl( \Sigma_x + \Sigma_y - 2 (\Sigma_x \Sigma_y)^{1/2} \bigr) \tag{transport.frechet} $$
+    $$ \lVert \mu_x - \mu_y \rVert^2
+    + \mathrm{tr}\bigl( \Sigma_x + \Sigma_y - 2 (\Sigma_x \Sigma_y)^{1/2} \bigr) \tag{transport.frechet} $$
 
     Returns: one value; zero for two clouds of equal mean and covariance.
     Source: Dowson & Landau 1982, "The Fréchet distance between multivariate normal distributions", eq. 4.
     """
     shift, cov_x, cov_y = x.mean(0) - y.mean(0), torch.cov(x.T), torch.cov(y.T)
-    overlap = torch.linalg.eigvals(cov_x @ cov_y).real.clamp(min=0).sqrt().sum()
+    overlap: Tensor = torch.linalg.eigvals(cov_x @ cov_y).real.clamp(min=0).sqrt().sum()
     return shift.square().sum() + cov_x.trace() + cov_y.trace() - 2 * overlap  # (transport.frechet)
 
 

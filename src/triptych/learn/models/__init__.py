@@ -1,4 +1,7 @@
-"""The families. To add one: write its file, and name it in `FAMILIES` and `ModelConfig`; the contract tests cover it."""
+"""The families.
+
+To add one: write its file, and name it in `FAMILIES` and `ModelConfig`; the contract tests then cover it.
+"""
 
 from __future__ import annotations
 
@@ -34,4 +37,4 @@ def build(config: Config) -> GenerativeModel:
     >>> build(VAE.Config(latent_dim=2)).family
     'vae'
     """
-    return FAMILIES[type(config).__struct_config__.tag](config)
+    return FAMILIES[str(config.__struct_config__.tag)](config)

@@ -28,6 +28,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(got, where=f"model.{field}", valid=valid, remedy=remedy)
 
 
+AnyConfig = Config  # the same under a name that `GenerativeModel.Config` does not shadow
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Examples as tensors: `x` is (B, *sample_shape) in [0, 1] for images, (B, T + 1) token ids for text.
@@ -55,8 +58,8 @@ class Progress(NamedTuple):
 class Terms:
     """A loss, term by term. Each value is a scalar: the mean over the batch of a per-example quantity.
 
-    `total` is what the turn's player minimises; `named` is what the log shows (nats per example for likelihoods,
-    nats per token for text).
+    `total` is what the turn's player minimises; `named` is what the log shows (nats per example for
+    likelihoods, nats per token for text).
     """
 
     total: Tensor
@@ -67,8 +70,8 @@ class Terms:
 class Turn:
     """One player's move: who plays, how many updates in a row, and the optimiser its paper asks for.
 
-    Each update draws a fresh batch, unless `needs_data` is false. `learning_rate` and `betas` are defaults that
-    the training settings override.
+    Each update draws a fresh batch, unless `needs_data` is false. `learning_rate` and `betas` are defaults
+    that the training settings override.
     """
 
     name: str
@@ -85,7 +88,8 @@ class Graph:
     """A pure function to export: `module` maps `inputs` to `outputs`, in that order, batch first.
 
     `example` holds one tensor per input, batch 2 or more, drawn from the range the graph will see.
-    Every parameter and buffer of `module` must be one of the model's own (same storage), so weights are stored once.
+    Every parameter and buffer of `module` must be one of the model's own (same storage), so weights are
+    stored once.
     """
 
     name: str
@@ -107,7 +111,7 @@ class GenerativeModel(nn.Module, ABC):
         str
     ]  # the named validation term that early stopping and `best` watch; lower is better
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: AnyConfig) -> None:
         super().__init__()
         self.config = config
 

@@ -1,7 +1,7 @@
 """The autoregressive Transformer: each token is predicted from those before it.
 
-Source: Vaswani et al. 2017, arXiv:1706.03762; pre-norm and initialisation: Radford et al. 2019 (GPT-2); rotary
-positions: Su et al. 2021, arXiv:2104.09864; grouped queries: Ainslie et al. 2023, arXiv:2305.13245.
+Source: Vaswani et al. 2017, arXiv:1706.03762; pre-norm and initialisation: Radford et al. 2019 (GPT-2);
+rotary positions: Su et al. 2021, arXiv:2104.09864; grouped queries: Ainslie et al. 2023, arXiv:2305.13245.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from triptych.learn.nn.block import Activation
 class TransformerConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="transformer"):
     """Settings of a Transformer.
 
-    `block_size` is the longest text it can see, in tokens. `kv_heads` is how many keys and values `heads` queries
-    share (none given: one each). `window` is how many tokens a token sees, itself included (none given: all before).
-    `bias` puts biases on projections and norms, as GPT-2 has.
+    `block_size` is the longest text it can see, in tokens. `kv_heads` is how many keys and values `heads`
+    queries share (none given: one each). `window` is how many tokens a token sees, itself included (none
+    given: all before). `bias` puts biases on projections and norms, as GPT-2 has.
     """
 
     vocab_size: int = 128
@@ -72,8 +72,8 @@ class TransformerConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields
 class Transformer(GenerativeModel):
     """A decoder-only Transformer over token ids, small enough for a CPU by default.
 
-    Weights start as in GPT-2: N(0, 0.02), the projections into the residual stream divided by sqrt(2 layers), biases
-    0, norms 1. A fresh model pays log(vocab_size) nats per token.
+    Weights start as in GPT-2: N(0, 0.02), the projections into the residual stream divided by sqrt(2 layers),
+    biases 0, norms 1. A fresh model pays log(vocab_size) nats per token.
 
     >>> model = Transformer(Transformer.Config(vocab_size=5, block_size=8, layers=1, width=8, heads=2))
     >>> model.sample(2, seed=7, condition=[1, 2]).shape
@@ -107,9 +107,9 @@ class Transformer(GenerativeModel):
         self.norm = nn.LayerNorm(config.width, bias=config.bias)
         self.head = None if config.tied_embeddings else nn.Linear(config.width, config.vocab_size, bias=False)
         self.apply(start)
-        for block in self.blocks:
-            for projection in (block.attention.output, block.mlp[-1]):
-                nn.init.normal_(projection.weight, std=0.02 / math.sqrt(2 * config.layers))
+        for name, weight in self.named_parameters():
+            if name.endswith(("attention.output.weight", "mlp.2.weight")):
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * config.layers))
 
     def turns(self) -> tuple[Turn, ...]:
         """A game of one; Adam's betas are those of GPT-3 (arXiv:2005.14165, appendix B)."""
@@ -138,7 +138,7 @@ class Transformer(GenerativeModel):
         return Terms(nll, {"nll_nats_per_token": nll})
 
     def figures(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Loss in nats per token and perplexity over all tokens; bits per byte if the batches tell their bytes."""
+        """Nats per token and perplexity over all tokens; bits per byte if the batches tell their bytes."""
         total, tokens, size_bytes = torch.zeros((), dtype=torch.float64), 0, 0
         for batch in batches:
             nll = next_token_nll(self(batch.x[:, :-1]), batch.x[:, 1:])

@@ -1,9 +1,10 @@
 """The variational autoencoder.
 
-An encoder says where in a small latent space an example may lie, q(z|x); a decoder says what a latent looks like,
-p(x|z). Both are trained to raise a lower bound of log p(x).
+An encoder says where in a small latent space an example may lie, q(z|x); a decoder says what a latent looks
+like, p(x|z). Both are trained to raise a lower bound of log p(x).
 
-Source: Kingma & Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017 and Burgess et al. 2018, arXiv:1804.03599.
+Source: Kingma & Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017 and Burgess et al. 2018,
+arXiv:1804.03599.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class VAEConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     `hidden` are the encoder's hidden widths, mirrored in the decoder. `likelihood` is a name in
     `maths.likelihoods.LIKELIHOODS`. `sigma` is the Gaussian likelihood's pixel deviation, or "learned".
-    `beta` weighs the KL and `kl_warmup_steps` raises it linearly from 0; `free_bits_nats` is what each latent has
-    for free, in nats.
+    `beta` weighs the KL and `kl_warmup_steps` raises it linearly from 0; `free_bits_nats` is what each latent
+    has for free, in nats.
     """
 
     sample_shape: tuple[int, ...] = (1, 28, 28)
@@ -84,7 +85,7 @@ class Decode(nn.Module):
         self.decoder, self.mean, self.sample_shape = vae.decoder, vae.likelihood.mean, vae.config.sample_shape
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.mean(self.decoder(z)).unflatten(-1, self.sample_shape)
+        return self.mean(self.decoder(z)).view(-1, *self.sample_shape)
 
 
 class VAE(GenerativeModel):
@@ -133,7 +134,7 @@ class VAE(GenerativeModel):
         return self.likelihood.log_density(x.flatten(1), self.decoder(z), log_var)
 
     def loss(self, batch: Batch, turn: Turn, progress: Progress) -> Terms:
-        """Minus the ELBO, with the KL weighed by `beta_at` and free bits; the log shows the terms unweighed."""
+        """Minus the ELBO, its KL weighed by `beta_at` and with free bits; the log shows the plain terms."""
         mean, log_var = self.encode(batch.x)
         z = reparameterize(mean, log_var, torch.randn_like(mean))
         log_likelihood, kl = self.log_likelihood(batch.x, z), kl_to_standard_normal(mean, log_var)

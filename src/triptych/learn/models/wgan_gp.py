@@ -1,7 +1,7 @@
 """The Wasserstein GAN with a gradient penalty.
 
-A critic estimates the Wasserstein-1 distance between data and samples, kept smooth by a penalty on its slope; a
-generator lowers that estimate.
+A critic estimates the Wasserstein-1 distance between data and samples, kept smooth by a penalty on its slope;
+a generator lowers that estimate.
 
 Source: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -62,18 +63,20 @@ class Generate(nn.Module):
         self.generator, self.sample_shape = gan.generator, gan.config.sample_shape
 
     def forward(self, z: Tensor) -> Tensor:
-        return (0.5 + 0.5 * self.generator(z).tanh()).unflatten(-1, self.sample_shape)
+        x: Tensor = self.generator(z).tanh()
+        return (0.5 + 0.5 * x).view(-1, *self.sample_shape)
 
 
 class WGANGP(GenerativeModel):
     """A WGAN-GP of fully connected layers: 100-256-512-784 against 784-512-256-1 by default.
 
-    Images are in [0, 1] outside and in [-1, 1] between the two players. The critic has no normalisation layers, so
-    its gradient is per example. Weights start as `torch.nn.Linear` has them; ReLU in the generator, leaky ReLU (0.2)
-    in the critic.
+    Images are in [0, 1] outside and in [-1, 1] between the two players. The critic has no normalisation
+    layers, so its gradient is per example. Weights start as `torch.nn.Linear` has them; ReLU in the
+    generator, leaky ReLU (0.2) in the critic.
 
-    Source: arXiv:1704.00028. Penalty, lambda, five critic updates and Adam(1e-4, (0.5, 0.9)) are as published for
-    images (appendix B). Deviation: fully connected players, because small grey images need no convolutions.
+    Source: arXiv:1704.00028. Penalty, lambda, five critic updates and the learning rate are as published.
+    Deviations: Adam's beta1 is 0.5, as in the authors' own code for MNIST, where algorithm 1 has 0; the
+    players are fully connected, because small grey images need no convolutions.
     """
 
     family = "wgan-gp"
@@ -91,10 +94,10 @@ class WGANGP(GenerativeModel):
 
     def turns(self) -> tuple[Turn, ...]:
         """The critic moves `critic_updates` times, then the generator once."""
-        adam = {"learning_rate": 1e-4, "betas": (0.5, 0.9)}
+        turn = partial(Turn, learning_rate=1e-4, betas=(0.5, 0.9))
         return (
-            Turn("critic", tuple(self.critic.parameters()), updates=self.config.critic_updates, **adam),
-            Turn("generator", tuple(self.generator.parameters()), needs_data=False, **adam),
+            turn("critic", tuple(self.critic.parameters()), updates=self.config.critic_updates),
+            turn("generator", tuple(self.generator.parameters()), needs_data=False),
         )
 
     def loss(self, batch: Batch, turn: Turn, progress: Progress) -> Terms:
@@ -128,10 +131,11 @@ class WGANGP(GenerativeModel):
 
     def score(self, x: Tensor) -> Tensor:
         """The critic's score of each flat example in [-1, 1]: (B, D) to (B,)."""
-        return self.critic(x).squeeze(-1)
+        score: Tensor = self.critic(x)
+        return score.squeeze(-1)
 
     def validate(self, batch: Batch) -> Terms:
-        """How far as many samples lie from the batch: sliced Wasserstein-1 in [0, 1], and the critic's estimate."""
+        """How far samples lie from the batch: sliced Wasserstein-1, and the critic's estimate."""
         fake = self.generate(torch.randn(len(batch), self.config.latent_dim))
         apart = sliced_wasserstein_1(batch.x.flatten(1), fake.flatten(1), self.directions).mean()
         critic = -critic_loss(self.score(to_players(batch.x)), self.score(to_players(fake))).mean()
@@ -145,7 +149,7 @@ class WGANGP(GenerativeModel):
         return self.generate(torch.from_numpy(z).to(next(self.parameters())))
 
     def figures(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Distances between the data and as many samples: sliced Wasserstein-1, and Fréchet in a PCA space."""
+        """Distances of as many samples from the data: sliced Wasserstein-1, Fréchet in a PCA space."""
         real = torch.cat([batch.x for batch in batches]).flatten(1)
         fake = self.sample(len(real)).flatten(1)
         apart = mean_and_error("sliced_w1", [sliced_wasserstein_1(real, fake, self.directions)])

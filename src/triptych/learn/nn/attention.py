@@ -14,7 +14,8 @@ from triptych.learn.nn.rotary import Rotary
 class SelfAttention(nn.Module):
     """Each of `heads` queries shares its key and value with `heads / kv_heads - 1` others.
 
-    `qkv` holds the projections packed row-wise, queries first, then keys, then values: three matrix products in one.
+    `qkv` holds the projections packed row-wise, queries first, then keys, then values: three matrix products
+    in one.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2; Ainslie et al. 2023, arXiv:2305.13245.
     """

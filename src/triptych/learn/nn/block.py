@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from triptych.learn.nn.rotary import Rotary
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
     "relu": nn.ReLU,
@@ -24,7 +25,8 @@ ACTIVATIONS = {
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); the MLP is four times as wide inside.
 
-    Source: Radford et al. 2019 (GPT-2), section 2.3; Xiong et al. 2020, arXiv:2002.04745, fig. 1b; as published.
+    Source: Radford et al. 2019 (GPT-2), section 2.3; Xiong et al. 2020, arXiv:2002.04745, fig. 1b; as
+    published.
     """
 
     def __init__(
@@ -47,4 +49,5 @@ class Block(nn.Module):
     ) -> Tensor:
         """Map x of shape (B, T, width) to the same shape; the arguments are `SelfAttention`'s."""
         x = x + self.dropout(self.attention(self.attention_norm(x), mask, rotary, cache, layer))
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return x

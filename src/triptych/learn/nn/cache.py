@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 class KeyValueCache:
-    """A static cache: `keys` and `values` are (layers, B, kv_heads, positions, head_dim), the first `length` valid.
+    """A static cache.
+
+    `keys` and `values` are (layers, B, kv_heads, positions, head_dim), of which the first `length` positions
+    hold.
 
     Every layer writes its new rows with `extend`; after the last one `advance` moves `length` on.
     """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
 
 class MLP(nn.Sequential):
-    """Linear layers of the given widths, `activation` after each but the last.
+    """Linear layers of the given widths, `activation` after each but the last: (B, widths[0]) to (B,
+    widths[-1]).
 
     Args:
         widths: the size of the input, of each hidden layer, and of the output.
@@ -21,11 +23,6 @@ class MLP(nn.Sequential):
         self, widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU, *, bias: bool = True
     ) -> None:
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs, bias=bias), activation()]
         super().__init__(*layers[:-1])
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (B, widths[0]) to (B, widths[-1])."""
-        output: Tensor = super().forward(input)
-        return output
