@@ -1,0 +1,25 @@
+"""Run a bundle on the CPU, without torch.
+
+::
+
+    engine = triptych.load("my-vae")
+    engine.sample(16, seed=0)                    # numpy, shape (16, *sample_shape)
+    engine.run("decode", {"z": z})               # named arrays in, named arrays out
+    engine.generate("To be", max_tokens=200)     # text: .text, .token_ids, .finish_reason, .logprobs
+"""
+
+from __future__ import annotations
+
+from triptych.infer.decoding import DecodeLoop, TokenEvent
+from triptych.infer.engine import Engine, load
+from triptych.infer.generation import Generation, GenerationRequest, GenerationStream
+
+__all__ = [
+    "DecodeLoop",
+    "Engine",
+    "Generation",
+    "GenerationRequest",
+    "GenerationStream",
+    "TokenEvent",
+    "load",
+]

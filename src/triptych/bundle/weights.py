@@ -1,0 +1,87 @@
+"""The header of a safetensors file: where each tensor's bytes lie.
+
+Format: 8 bytes little-endian header length N, N bytes of JSON, then the tensors. Read here rather than by the
+`safetensors` package because a graph's external data is compared with absolute byte ranges.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from triptych.errors import BundleRefused
+
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
+
+ITEM_SIZES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+
+
+class Extent(NamedTuple):
+    """A tensor in the file: its type, shape, absolute offset and length in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+
+
+def extents(path: Path) -> dict[str, Extent]:
+    """Where each tensor of a safetensors file lies.
+
+    Raises: BundleRefused when the header is truncated, too large, not JSON, or does not describe the file exactly.
+    """
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size_bytes < 8 or length > min(MAX_HEADER_BYTES, size_bytes - 8):
+            raise refused(path, f"the header says {length} bytes, the file has {size_bytes}")
+        header = file.read(length)
+    try:
+        described: dict[str, Any] = msgspec.json.decode(header, type=dict[str, dict[str, Any]])
+        found = {
+            name: extent(tensor, start=8 + length)
+            for name, tensor in described.items()
+            if name != "__metadata__"
+        }
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        raise refused(path, f"the header cannot be read ({error})") from error
+    end = 8 + length
+    for name, tensor in sorted(found.items(), key=lambda item: (item[1].offset, item[1].size_bytes)):
+        if tensor.offset != end:
+            raise refused(path, f"tensor {name} begins at byte {tensor.offset} and not at {end}")
+        end += tensor.size_bytes
+    if end != size_bytes:
+        raise refused(path, f"the tensors end at byte {end}, the file at {size_bytes}")
+    return found
+
+
+def extent(described: dict[str, Any], start: int) -> Extent:
+    """One entry of the header, checked against itself."""
+    dtype, shape = described["dtype"], tuple(described["shape"])
+    begin, end = described["data_offsets"]
+    if not all(type(size) is int and size >= 0 for size in (*shape, begin, end)):
+        raise ValueError("sizes must be integers of 0 or more")
+    if end - begin != ITEM_SIZES[dtype] * math.prod(shape):
+        raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
+    return Extent(dtype, shape, start + begin, end - begin)
+
+
+def refused(path: Path, problem: str) -> BundleRefused:
+    """The error for a safetensors file that is not whole."""
+    return BundleRefused(
+        problem, where=str(path), remedy="export the bundle again, or copy it again from its source"
+    )

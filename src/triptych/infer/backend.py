@@ -1,0 +1,46 @@
+"""What an engine asks of the library that computes: run a graph, and decode tokens with a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class TokenDecoder(Protocol):
+    """The cached next-token graph with its cache: `slots` rows, each the past of one sequence."""
+
+    slots: int
+
+    def prefill(self, slot: int, tokens: Sequence[int]) -> Array:
+        """Read `tokens` from the beginning into row `slot`; returns the next token's logits, (V,)."""
+        ...
+
+    def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
+        """Read one more token into each of rows 0, 1, ...; `lengths` counts what each held before. Returns (B, V)."""
+        ...
+
+    def move(self, source: int, destination: int) -> None:
+        """Copy row `source` over row `destination`."""
+        ...
+
+
+class Backend(Protocol):
+    """A library that runs the graphs of one bundle."""
+
+    name: str
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a graph on inputs that were checked before."""
+        ...
+
+    def decoder(self, slots: int) -> TokenDecoder:
+        """A new cache of `slots` rows."""
+        ...
+
+    def close(self) -> None:
+        """Let go of sessions and mapped files."""
+        ...

@@ -1,0 +1,246 @@
+"""A loaded bundle, ready to run: what `triptych.load` gives."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from triptych.bundle import noise, reader
+from triptych.bundle.manifest import GraphRecord, LatentSampler, Manifest, TextSampler
+from triptych.errors import ConfigError, InputError, NotFoundError, nearest
+from triptych.infer.backend import Backend
+from triptych.infer.decoding import DecodeLoop
+from triptych.infer.generation import Generation, GenerationRequest, GenerationStream
+from triptych.infer.inputs import check
+from triptych.infer.rows import pad, split
+from triptych.infer.text import Tokenizer
+
+Array = np.ndarray
+
+SLOTS = 16
+
+
+def onnxruntime_backend(bundle: reader.Bundle, threads: int) -> Backend:
+    """The default engine."""
+    from triptych.infer.onnx_runtime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(bundle, threads)
+
+
+BACKENDS: dict[str, Callable[[reader.Bundle, int], Backend]] = {"onnxruntime": onnxruntime_backend}
+ENGINES = ("auto", *BACKENDS)
+
+
+def load(path: str | os.PathLike[str], engine: str = "auto", threads: int | None = None) -> Engine:
+    """Check every byte of the bundle in folder `path` and open it.
+
+    Args:
+        engine: one of `ENGINES`; "auto" is onnxruntime.
+        threads: threads that one call may use; None for all the cores this process may run on.
+
+    Raises: BundleNotFound, BundleRefused; ConfigError for an unknown engine.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(
+            f"got {engine!r}", where="engine", valid=", ".join(ENGINES), remedy=nearest(engine, ENGINES)
+        )
+    count = len(os.sched_getaffinity(0)) if threads is None else threads
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(f"got {threads!r}", where="threads", valid="an integer from 1, or None")
+    bundle = reader.read(path)
+    return Engine(bundle, BACKENDS["onnxruntime" if engine == "auto" else engine](bundle, count))
+
+
+class Engine:
+    """Runs one bundle. The same request gives the same bytes, whatever else is computed beside it.
+
+    `run`, `run_rows` and `sample_rows` may be called from several threads at once.
+    """
+
+    def __init__(self, bundle: reader.Bundle, backend: Backend) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.backend = backend
+        self._tokenizer_json = bundle.tokenizer
+        self._graphs = {graph.name: graph for graph in bundle.manifest.graphs}
+
+    def graph(self, name: str) -> GraphRecord:
+        """What the manifest says of a graph. Raises `NotFoundError`."""
+        if name not in self._graphs:
+            valid, remedy = ", ".join(self._graphs), nearest(name, self._graphs)
+            raise NotFoundError(
+                f"has no graph {name!r}", where=self.manifest.name, valid=valid, remedy=remedy
+            )
+        return self._graphs[name]
+
+    def check(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The inputs of a graph as arrays of the right dtype. Raises `NotFoundError`, `InputError`."""
+        return check(self.graph(graph), inputs)
+
+    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Run a graph: named arrays in, named arrays out. Raises `NotFoundError`, `InputError`.
+
+        >>> engine.run("decode", {"z": z})["x"]  # doctest: +SKIP
+        """
+        return self.run_rows(graph, self.check(graph, inputs))
+
+    def run_rows(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a graph on inputs that `check` returned, in batches of the sizes in its `row_buckets`.
+
+        A row's outputs depend on that row's inputs alone: rows of several requests may be stacked.
+        """
+        buckets = self.graph(graph).row_buckets
+        if not buckets:
+            return self.backend.run(graph, inputs)
+        rows = len(next(iter(inputs.values())))
+        parts = [
+            self.backend.run(graph, {name: pad(array[held], size) for name, array in inputs.items()})
+            for held, size in split(rows, buckets)
+        ]
+        if len(parts) == 1:
+            return {name: array[:rows] for name, array in parts[0].items()}
+        return {name: np.concatenate([part[name] for part in parts])[:rows] for name in parts[0]}
+
+    def sample(self, n: int, *, seed: int = 0, condition: object | None = None) -> Array:
+        """`n` samples, shape (n, *sample_shape): number i is that of (`seed`, i). Raises `InputError`."""
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise InputError(f"got {n!r}", where="n", valid="an integer from 1")
+        if condition is not None:
+            raise InputError(
+                f"got {condition!r}", where="condition", valid="nothing: this model takes no condition"
+            )
+        return self.sample_rows([seed] * int(n), range(int(n)))
+
+    def sample_rows(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
+        """One sample per (seed, index), shape (len(seeds), *sample_shape). Row r depends on (seeds[r], indices[r]) alone.
+
+        A sample of a text model is a row of token ids, drawn from an empty prompt.
+        """
+        match self.manifest.sampler:
+            case LatentSampler(graph=graph, input=name, output=output, latent_shape=shape):
+                return self.run_rows(graph, {name: noise.normal(seeds, indices, shape)})[output]
+            case TextSampler():
+                return self._sample_tokens(seeds, indices)
+
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int = 16,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        index: int = 0,
+        logprobs: bool = False,
+        stream: Literal[False] = False,
+    ) -> Generation: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int = 16,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        index: int = 0,
+        logprobs: bool = False,
+        stream: Literal[True],
+    ) -> GenerationStream: ...
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int = 16,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        stop: str | Sequence[str] = (),
+        seed: int = 0,
+        index: int = 0,
+        logprobs: bool = False,
+        stream: bool = False,
+    ) -> Generation | GenerationStream:
+        """Go on from `prompt`, text or token ids; `GenerationRequest` says what each setting means.
+
+        Args:
+            logprobs: keep each token's log-probability, in nats, under the model itself.
+            stream: give pieces of text as they are made; together they are the text.
+
+        Raises: InputError, also for a model that is not a text model.
+        """
+        request = GenerationRequest(
+            prompt=prompt if isinstance(prompt, str) else tuple(prompt),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            seed=seed,
+            index=index,
+        )
+        generation = Generation(logprobs=[] if logprobs else None)
+        pieces = GenerationStream(self.decode_loop(slots=1), request, generation)
+        if stream:
+            return pieces
+        for _ in pieces:
+            pass
+        return generation
+
+    def decode_loop(self, slots: int = SLOTS) -> DecodeLoop:
+        """A new loop that decodes up to `slots` sequences at once. Raises `InputError` for a model without text."""
+        sampler, tokenizer = self.text_sampler, self.tokenizer
+        return DecodeLoop(self.backend.decoder(slots), tokenizer, sampler.block_size)
+
+    @property
+    def text_sampler(self) -> TextSampler:
+        """How this model draws text. Raises `InputError` for a model without text."""
+        if not isinstance(self.manifest.sampler, TextSampler):
+            raise InputError("does not generate text", where=self.manifest.name, remedy="use sample")
+        return self.manifest.sampler
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer. Raises `InputError` for a model without text."""
+        vocab_size = self.text_sampler.vocab_size
+        assert self._tokenizer_json is not None  # the reader refuses a text bundle without one
+        return Tokenizer(self._tokenizer_json, vocab_size)
+
+    def _sample_tokens(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
+        """Rows of token ids, each as long as a sample is."""
+        length = math.prod(map(int, self.manifest.sample.shape))
+        loop = self.decode_loop(min(SLOTS, len(seeds)))
+        requests = (
+            GenerationRequest(prompt="", max_tokens=length, seed=seed, index=index)
+            for seed, index in zip(seeds, indices, strict=True)
+        )
+        made: dict[int, list[int]] = {loop.add(request): [] for request in requests}
+        while len(loop):
+            for event in loop.step():
+                made[event.id].append(event.token_id)
+        shape = (len(seeds), *map(int, self.manifest.sample.shape))
+        return np.array(list(made.values()), dtype=self.manifest.sample.dtype).reshape(shape)
+
+    def close(self) -> None:
+        """Let go of sessions and mapped files."""
+        self.backend.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

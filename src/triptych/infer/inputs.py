@@ -1,0 +1,87 @@
+"""Checking what a caller hands to a graph, before any library sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from triptych.bundle.manifest import GraphRecord, TensorSpec
+from triptych.errors import InputError, nearest
+
+Array = np.ndarray
+
+
+def check(graph: GraphRecord, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """The inputs of `graph` as arrays, or an `InputError` that names the input and what it takes.
+
+    Arrays must have the exact dtype; lists and numbers are converted. Sizes that go by one name must be equal.
+    """
+    names = [spec.name for spec in graph.inputs]
+    if unknown := sorted(str(name) for name in set(inputs) - set(names)):
+        raise InputError(
+            f"has no input {unknown[0]!r}",
+            where=graph.name,
+            valid=", ".join(names),
+            remedy=nearest(unknown[0], names),
+        )
+    if missing := [name for name in names if name not in inputs]:
+        raise InputError(f"input {missing[0]!r} is missing", where=graph.name, valid=", ".join(names))
+    sizes: dict[str, int] = {}
+    return {spec.name: check_tensor(graph.name, spec, inputs[spec.name], sizes) for spec in graph.inputs}
+
+
+def check_tensor(graph: str, spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Array:
+    """One input as an array of the right dtype, shape and range; `sizes` collects the named sizes seen so far."""
+    where = f"{graph}.{spec.name}"
+    array = as_array(where, spec, value)
+    if len(array.shape) != len(spec.shape) or not all(map(fits, array.shape, spec.shape)):
+        raise InputError(f"got shape {tuple(array.shape)}", where=where, valid=describe(spec))
+    for size, name in zip(array.shape, spec.shape, strict=True):
+        if isinstance(name, str) and sizes.setdefault(name, size) != size:
+            raise InputError(
+                f"{name} is {size} here and {sizes[name]} in another input", where=where, valid=describe(spec)
+            )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError("holds NaN or infinity", where=where, valid="finite numbers")
+    low, high = (-np.inf if spec.low is None else spec.low), (np.inf if spec.high is None else spec.high)
+    if array.size and (array.min() < low or array.max() > high):
+        raise InputError(
+            f"holds values from {array.min()} to {array.max()}", where=where, valid=f"{low} to {high}"
+        )
+    return np.ascontiguousarray(array)
+
+
+def as_array(where: str, spec: TensorSpec, value: Any) -> Array:
+    """`value` as an array of the dtype of `spec`."""
+    wanted = np.dtype(spec.dtype)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"is not an array ({error})", where=where, valid=describe(spec)) from error
+    converts = not isinstance(value, np.ndarray) and array.dtype.kind in "iuf"
+    if converts and (array.dtype.kind == "f") <= (wanted.kind == "f"):
+        exact = wanted.kind == "f" or in_range(array, wanted)
+        if exact:
+            with np.errstate(over="ignore"):
+                return array.astype(wanted)
+    if array.dtype != wanted:
+        raise InputError(f"got dtype {array.dtype}", where=where, valid=describe(spec))
+    return array
+
+
+def in_range(array: Array, wanted: np.dtype[Any]) -> bool:
+    """Whether every integer of `array` can be held by `wanted`."""
+    limits = np.iinfo(wanted)
+    return array.size == 0 or (int(array.min()) >= limits.min and int(array.max()) <= limits.max)
+
+
+def fits(size: int, wanted: int | str) -> bool:
+    """Whether a size is the wanted one; a named size may be any from 1 on."""
+    return size >= 1 if isinstance(wanted, str) else size == wanted
+
+
+def describe(spec: TensorSpec) -> str:
+    """An input in words: dtype and shape."""
+    return f"{spec.dtype} of shape ({', '.join(map(str, spec.shape))})"

@@ -1,0 +1,140 @@
+"""The onnxruntime engine: one session per graph, opened on first use, weights mapped from the one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from triptych.bundle.manifest import GraphRecord, TextSampler
+from triptych.bundle.reader import Bundle
+from triptych.errors import BundleRefused
+from triptych.infer.rows import split
+
+Array = np.ndarray
+
+FOLDER_OF_EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
+ERRORS_ONLY = 3
+
+
+class OnnxRuntimeBackend:
+    """Runs a bundle's graphs on the CPU with `threads` threads, none of which spins while it waits."""
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._bundle, self._threads = bundle, threads
+        self._records = {graph.name: graph for graph in bundle.manifest.graphs}
+        self._sessions: dict[str, Any] = {}
+        self._lock = Lock()
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a graph on inputs that were checked before."""
+        outputs = self.session(graph).run(None, dict(inputs))
+        names = (spec.name for spec in self._records[graph].outputs)
+        return dict(zip(names, outputs, strict=True))
+
+    def decoder(self, slots: int) -> OnnxRuntimeDecoder:
+        """A new cache of `slots` rows."""
+        sampler = self._bundle.manifest.sampler
+        assert isinstance(sampler, TextSampler)  # Engine refuses others
+        return OnnxRuntimeDecoder(self.session(sampler.graph), self._records[sampler.graph], sampler, slots)
+
+    def close(self) -> None:
+        """Let go of sessions and mapped files."""
+        with self._lock:
+            self._sessions.clear()
+
+    def session(self, graph: str) -> Any:
+        """The session of a graph."""
+        with self._lock:
+            if graph not in self._sessions:
+                self._sessions[graph] = self._open(graph)
+            return self._sessions[graph]
+
+    def _open(self, graph: str) -> Any:
+        options = session_options(self._threads)
+        options.add_session_config_entry(FOLDER_OF_EXTERNAL_DATA, str(self._bundle.folder))
+        try:
+            return onnxruntime.InferenceSession(
+                self._bundle.graphs[graph], options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            file = self._bundle.folder / self._records[graph].file
+            raise BundleRefused(f"onnxruntime cannot open it ({error})", where=str(file)) from error
+
+
+def session_options(threads: int) -> Any:
+    """Options of every session: `threads` threads that sleep while they wait, so that they starve nobody."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+class OnnxRuntimeDecoder:
+    """The cached next-token graph over one block of memory per layer: each step writes into it in place.
+
+    Keys and values are (rows, kv_heads, block_size, head_dim); past and present of the graph are bound to the same
+    bytes, so a step copies nothing.
+    """
+
+    def __init__(self, session: Any, record: GraphRecord, sampler: TextSampler, slots: int) -> None:
+        self.slots = slots
+        self._session, self._buckets = session, record.row_buckets
+        rows = max(held.start + size for held, size in split(slots, self._buckets))
+        shape = (rows, sampler.kv_heads, sampler.block_size, sampler.head_dim)
+        past = [spec.name for spec in record.inputs if spec.name.startswith("past_")]
+        self._memory = {name: np.zeros(shape, np.float32) for name in past}
+        self._vocab_size = sampler.vocab_size
+
+    def prefill(self, slot: int, tokens: Sequence[int]) -> Array:
+        """Read `tokens` from the beginning into row `slot`; returns the next token's logits, (V,)."""
+        return self._run(np.array([tokens], np.int64), np.array([len(tokens)]), slot)[0]
+
+    def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
+        """Read one more token into each of rows 0, 1, ...; returns (B, V)."""
+        parts = []
+        for held, size in split(len(tokens), self._buckets):
+            count = held.stop - held.start
+            read, total = np.zeros((size, 1), np.int64), np.ones(size, np.int64)
+            read[:count, 0] = tokens[held]
+            total[:count] += np.asarray(lengths[held], np.int64)
+            parts.append(self._run(read, total, held.start)[:count])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def move(self, source: int, destination: int) -> None:
+        """Copy row `source` over row `destination`."""
+        for memory in self._memory.values():
+            memory[destination] = memory[source]
+
+    def _run(self, tokens: Array, total: Array, start: int) -> Array:
+        """Logits of the last of `tokens` (B, T) for rows from `start` on, which hold `total` tokens with these."""
+        binding = self._session.io_binding()
+        logits = np.empty((len(tokens), self._vocab_size), np.float32)
+        bind_input(binding, "tokens", tokens)
+        bind_input(binding, "seqlens_k", (total - 1).astype(np.int32))
+        bind_input(binding, "total_sequence_length", np.array(total.max(), np.int32))
+        for name, memory in self._memory.items():
+            rows = memory[start : start + len(tokens)]
+            bind_input(binding, name, rows)
+            bind_output(binding, name.replace("past_", "present_"), rows)
+        bind_output(binding, "logits", logits)
+        self._session.run_with_iobinding(binding)
+        return logits
+
+
+def bind_input(binding: Any, name: str, array: Array) -> None:
+    """Let a graph read its input where `array` lies."""
+    binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+def bind_output(binding: Any, name: str, array: Array) -> None:
+    """Let a graph write its output where `array` lies."""
+    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

@@ -1,0 +1,114 @@
+"""Between text and tokens: encoding a prompt, and text that grows token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from triptych.errors import BundleRefused, InputError
+
+INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not yet a character
+
+
+class Tokenizer:
+    """The tokenizer of a bundle, strict: what it cannot express is an error, never dropped."""
+
+    def __init__(self, described: str, vocab_size: int) -> None:
+        from tokenizers import Tokenizer as Described
+
+        try:
+            self._tokenizer: Any = Described.from_str(described)
+        except Exception as error:
+            raise BundleRefused(f"it cannot be read ({error})", where="tokenizer.json") from error
+        self.vocab_size = vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`; decoding them gives `text` again, else `InputError`."""
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as error:
+            raise InputError(
+                f"cannot be encoded ({error})", where="prompt", valid=self.describe(text)
+            ) from error
+        if self.decode(ids) != text:
+            raise InputError(
+                "holds characters this model does not know", where="prompt", valid=self.describe(text)
+            )
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def describe(self, text: str) -> str:
+        """Which characters of `text` are unknown, for an error message."""
+        unknown = sorted({character for character in text if not self.knows(character)})
+        return (
+            f"text without {' '.join(map(repr, unknown[:8]))}"
+            if unknown
+            else "text of the model's vocabulary"
+        )
+
+    def knows(self, character: str) -> bool:
+        """Whether a character survives encoding and decoding."""
+        try:
+            return self.decode(self._tokenizer.encode(character, add_special_tokens=False).ids) == character
+        except Exception:
+            return False
+
+
+class GrowingText:
+    """Text that is given out in pieces: whole characters only, and nothing that may be the start of a stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
+        self._tokenizer, self._stop = tokenizer, tuple(stop)
+        self._ids: list[int] = []
+        self._context = self._read = (
+            0  # tokens from `_context` are decoded anew; those before `_read` are given out
+        )
+        self._held = ""
+        self.is_stopped = False
+
+    def push(self, token: int) -> str:
+        """Add a token; returns the text that is certain now."""
+        self._ids.append(token)
+        before, after = self._around()
+        if after.endswith(INCOMPLETE):
+            return ""
+        self._context, self._read = self._read, len(self._ids)
+        return self._release(after[len(before) :])
+
+    def finish(self) -> str:
+        """The text that was still held back, when no token will follow."""
+        before, after = self._around()
+        self._read = len(self._ids)
+        self._context = self._read
+        piece = self._release(after[len(before) :])
+        if not self.is_stopped:
+            piece, self._held = piece + self._held, ""
+        return piece
+
+    def _around(self) -> tuple[str, str]:
+        """The text from `_context` without and with the tokens that are not given out."""
+        return self._tokenizer.decode(self._ids[self._context : self._read]), self._tokenizer.decode(
+            self._ids[self._context :]
+        )
+
+    def _release(self, piece: str) -> str:
+        """Add a piece to what is held, cut at a stop string, and hold back what may become one."""
+        text = self._held + piece
+        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        if found:
+            self.is_stopped, self._held = True, ""
+            return text[: min(found)]
+        keep = max((overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` that `stop` begins with."""
+    return next(
+        (size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0
+    )
