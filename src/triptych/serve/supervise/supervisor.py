@@ -67,7 +67,6 @@ class Supervisor:
         self._sleep = sleep
         self._exits: asyncio.Queue[tuple[Entry, Child, Exit]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
-        self._stopping: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> None:
@@ -106,10 +105,11 @@ class Supervisor:
 
     async def stop(self, shutdown: Shutdown = "infinity") -> Exit:
         """Stop every child in reverse order, each within its own `shutdown`; `brutal_kill` is passed on to them."""
-        task = self._started()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
+        if self._task is None:
+            return Exit(code=0)
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
         await self._take_down(self._entries, "brutal_kill" if shutdown == "brutal_kill" else None)
         self._tell("stopped")
         return await self.wait()
@@ -186,8 +186,6 @@ class Supervisor:
             try:
                 entry.child = await entry.spec.start()
                 break
-            except SupervisorFailed as error:
-                end = Exit(exception=error)
             except Exception as error:
                 end = Exit(exception=error)
             self._tell("died", entry, end.reason)

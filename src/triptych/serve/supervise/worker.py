@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+import time
+from enum import IntEnum
+from importlib import import_module
 from typing import Any, Protocol
 
 import msgspec
 
+from triptych.errors import ServeError
+from triptych.serve.supervise.activity import Activity, Doing
+from triptych.serve.supervise.channel import BlockingChannel, Frame
 from triptych.serve.supervise.failure import Failure
+
+log = logging.getLogger(__name__)
 
 
 class StreamEvent(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +56,136 @@ class WorkHandler(Protocol):
         """Called once, before the process ends in good order."""
 
 
+class WorkerCall(msgspec.Struct, frozen=True):
+    """What a worker process is started with: its handler, and the descriptors it inherits."""
+
+    target: str
+    args: Any
+    channel: int
+    activity: int
+
+
+class Kind(IntEnum):
+    """The kinds of frame; those to the worker first."""
+
+    BATCH = 1
+    OPEN = 2
+    CLOSE = 3
+    PING = 4
+    READY = 65
+    FAILED = 66  # the handler could not be made
+    ANSWERS = 67
+    BATCH_FAILED = 68
+    EVENTS = 69
+    PONG = 70
+
+
+BEAT_S = 0.25  # a worker whose steps bring no events says this often that it is alive
+
+encode = msgspec.msgpack.encode
+decode_payloads = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class Worker:
+    """The loop of a worker process."""
+
+    def __init__(self, channel: BlockingChannel, activity: Activity, handler: WorkHandler) -> None:
+        self._channel, self._activity, self._handler = channel, activity, handler
+        self._open: set[int] = set()
+        self._spoke_at_s = time.monotonic()
+
+    def run(self) -> None:
+        """Serve until the node closes the channel."""
+        try:
+            while True:
+                self._drain()
+                if self._open:
+                    self._step()
+        except EOFError:
+            return
+
+    def _drain(self) -> None:
+        """Handle waiting frames; at most one batch, so that open streams get their step."""
+        frame = self._channel.receive(wait=not self._open)
+        while frame is not None:
+            self._handle(frame)
+            if frame.kind == Kind.BATCH and self._open:
+                return
+            frame = self._channel.receive(wait=False)
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.kind == Kind.BATCH:
+            self._batch(frame.id, frame.body)
+        elif frame.kind == Kind.OPEN:
+            self._open_stream(frame.id, frame.body)
+        elif frame.kind == Kind.CLOSE and frame.id in self._open:
+            self._open.discard(frame.id)
+            self._close_stream(frame.id)
+        elif frame.kind == Kind.PING:
+            self._send(Kind.PONG, frame.id)
+
+    def _send(self, kind: Kind, id: int = 0, body: bytes = b"") -> None:
+        self._channel.send(kind, id, body)
+        self._activity.write(Doing.NOTHING)
+        self._spoke_at_s = time.monotonic()
+
+    def _batch(self, id: int, body: bytes) -> None:
+        payloads = decode_payloads(body)
+        self._activity.write(Doing.BATCH, id)
+        try:
+            answers = self._handler.handle_batch(payloads)
+            if len(answers) != len(payloads):
+                raise ServeError(f"{len(answers)} answers for {len(payloads)} payloads", where="handle_batch")
+            reply, kind = encode(answers), Kind.ANSWERS
+        except Exception as error:
+            reply, kind = encode(Failure.of(error)), Kind.BATCH_FAILED
+        self._send(kind, id, reply)
+
+    def _open_stream(self, id: int, payload: bytes) -> None:
+        self._activity.write(Doing.OPEN, id)
+        try:
+            self._handler.open_stream(id, payload)
+        except Exception as error:
+            self._send(Kind.EVENTS, 0, encode([StreamEvent(id, done=True, failure=Failure.of(error))]))
+        else:
+            self._open.add(id)
+            self._activity.write(Doing.NOTHING)
+
+    def _step(self) -> None:
+        self._activity.write(Doing.STEP)
+        try:
+            events = self._handler.step()
+        except Exception as error:
+            failure = Failure.of(error)
+            events = [StreamEvent(id, done=True, failure=failure) for id in sorted(self._open)]
+            for event in events:
+                self._close_stream(event.stream_id)
+        self._open.difference_update(event.stream_id for event in events if event.done or event.failure)
+        if events or time.monotonic() - self._spoke_at_s > BEAT_S:
+            self._send(Kind.EVENTS, 0, encode(events))
+        else:
+            self._activity.write(Doing.NOTHING)
+
+    def _close_stream(self, id: int) -> None:
+        self._activity.write(Doing.CLOSE, id)
+        try:
+            self._handler.close_stream(id)
+        except Exception:
+            log.exception("close_stream raised")
+        self._activity.write(Doing.NOTHING)
+
+
 def serve(call: dict[str, Any]) -> int:
-    """Entry point of a worker process (`spawn`'s target)."""
-    raise SystemExit(call)
+    """Entry point of a worker process (`spawn`'s target): make the handler, say READY, serve until the channel ends."""
+    given = msgspec.convert(call, WorkerCall)
+    channel = BlockingChannel(socket.socket(fileno=given.channel))
+    module, _, factory = given.target.partition(":")
+    try:
+        handler: WorkHandler = getattr(import_module(module), factory)(given.args)
+    except Exception as error:
+        channel.send(Kind.FAILED, 0, encode(Failure.of(error)))
+        return 1
+    channel.send(Kind.READY, 0)
+    Worker(channel, Activity(given.activity), handler).run()
+    handler.close()
+    return 0
