@@ -1,0 +1,190 @@
+"""The gateway: requests go in as work, answers come out, and every wait in between has one deadline.
+
+One-shot work goes through the pipeline, which batches it; texts go straight to the pool, whose workers decode many
+at once and let them join and leave between token steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from triptych.errors import DeadlineExceeded
+from triptych.serve.catalog import Catalog
+from triptych.serve.metrics import Metrics
+from triptych.serve.pipeline.acknowledger import FutureAcknowledger
+from triptych.serve.pipeline.handler import BatchInfo, Handler
+from triptych.serve.pipeline.message import Message
+from triptych.serve.pipeline.options import BatcherOptions, PipelineOptions, ProducerOptions
+from triptych.serve.pipeline.pipeline import Pipeline
+from triptych.serve.pipeline.producer import QueueProducer
+from triptych.serve.settings import Settings
+from triptych.serve.supervise.failure import Failure
+from triptych.serve.supervise.pool import WorkerInfo
+from triptych.serve.work import ProbeWork, TextPiece, TextWork, Work
+
+PROBE_S = 1.0
+
+
+class Pool(Protocol):
+    """What the gateway needs of `WorkerPool`."""
+
+    async def run(self, payloads: list[bytes], *, deadline_s: float | None = None) -> list[bytes | Failure]:
+        """One answer per payload."""
+
+    def stream(self, payload: bytes, *, deadline_s: float | None = None) -> AsyncIterator[bytes]:
+        """The pieces of one answer."""
+
+    async def idle(self) -> None:
+        """Return once a worker has room."""
+
+    async def ping(self, *, timeout_s: float = 1.0) -> dict[int, bool]:
+        """Slot -> whether its worker answered."""
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every slot's present worker."""
+
+
+class Dispatch(Handler):
+    """Hands each batch to an idle worker."""
+
+    def __init__(self, pool: Pool, metrics: Metrics) -> None:
+        self._pool, self._metrics = pool, metrics
+
+    async def capacity(self, batcher: str) -> None:
+        """Wait for an idle worker, so that the batch can still fill."""
+        await self._pool.idle()
+
+    async def handle_batch(self, batcher: str, messages: Sequence[Message], info: BatchInfo) -> None:
+        """Have a worker answer `messages`."""
+        metrics, started_at_s = self._metrics, asyncio.get_running_loop().time()
+        metrics.batch_rows.observe(info.rows)
+        metrics.batch_emitted.labels(info.reason).inc()
+        for message in messages:
+            metrics.queue_duration.observe(started_at_s - message.metadata["accepted_at_s"])
+            if message.deliveries > 1:
+                metrics.redelivered.inc()
+        deadlines = [message.deadline_s for message in messages if message.deadline_s is not None]
+        answers = await self._pool.run([message.data for message in messages], deadline_s=max(deadlines, default=None))
+        metrics.compute_duration.observe(asyncio.get_running_loop().time() - started_at_s)
+        for message, answer in zip(messages, answers, strict=True):
+            if isinstance(answer, Failure):
+                message.failed(answer)
+            else:
+                message.put_result(answer)
+
+
+class Gateway:
+    """What the HTTP routes (and later other protocols) call.
+
+    Attributes:
+        catalog, settings, metrics: what they are named.
+        pipeline: the child to supervise.
+        is_draining: set once the server is on its way down.
+    """
+
+    def __init__(self, catalog: Catalog, pool: Pool, settings: Settings, metrics: Metrics, workers: int = 1) -> None:
+        self.catalog, self.pool, self.settings, self.metrics = catalog, pool, settings, metrics
+        self.is_draining = False
+        queue = settings.queue
+        self._producer = QueueProducer(ProducerOptions(capacity=queue.capacity))
+        batcher = BatcherOptions(
+            concurrency=workers, batch_size=queue.batch_size, batch_timeout_s=max(queue.batch_timeout_s, 1e-6)
+        )
+        options = PipelineOptions(
+            batchers={"default": batcher},
+            shutdown_s=settings.drain.shutdown_s,
+            max_deliveries=queue.max_deliveries,
+        )
+        self.pipeline = Pipeline(Dispatch(pool, metrics), self._producer, options)
+        self._acknowledger = FutureAcknowledger()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode_piece = msgspec.msgpack.Decoder(TextPiece).decode
+        self._probe: asyncio.Task[bool] | None = None
+        metrics.watch_queue(lambda: len(self._producer))
+
+    def submit(self, work: Work, *, rows: int, key: Hashable, deadline_s: float) -> Ticket:
+        """Queue work for a batch of its `key`.
+
+        Raises: Overloaded, Draining or DeadlineExceeded at once.
+        """
+        loop = asyncio.get_running_loop()
+        message = Message(
+            self._encode(work),
+            self._acknowledger,
+            ack_ref=loop.create_future(),
+            rows=rows,
+            deadline_s=deadline_s,
+            metadata={"accepted_at_s": loop.time()},
+            batch_key=key,
+        )
+        self._producer.offer(message)
+        return Ticket(message)
+
+    async def stream(self, work: TextWork, *, deadline_s: float) -> AsyncIterator[TextPiece]:
+        """The pieces of a text as they are made; closing the iterator stops it within a token."""
+        pieces = self.pool.stream(self._encode(work), deadline_s=deadline_s)
+        try:
+            async for piece in pieces:
+                yield self._decode_piece(piece)
+        finally:
+            await pieces.aclose()  # type: ignore[attr-defined]
+
+    async def is_ready(self) -> bool:
+        """Whether workers answer and a real batch of every model was computed just now, within a second."""
+        if self.is_draining:
+            return False
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._compute_probe())
+        return await asyncio.shield(self._probe)
+
+    async def _compute_probe(self) -> bool:
+        deadline_s = asyncio.get_running_loop().time() + PROBE_S
+        payloads = [self._encode(ProbeWork(name)) for name in self.catalog]
+        try:
+            alive, answers = await asyncio.gather(
+                self.pool.ping(timeout_s=PROBE_S), self.pool.run(payloads, deadline_s=deadline_s)
+            )
+        except Exception:  # whatever it is, this server cannot answer now
+            return False
+        return any(alive.values()) and not any(isinstance(answer, Failure) for answer in answers)
+
+
+class Ticket:
+    """Accepted work: await its `answer`, or `cancel` it."""
+
+    __slots__ = ("_future", "_message")
+
+    def __init__(self, message: Message) -> None:
+        self._message, self._future = message, message.ack_ref
+
+    def cancel(self) -> None:
+        """The client went away: free its place."""
+        self._future.cancel()
+        self._message.cancel()
+
+    def expire(self) -> None:
+        """The deadline passed: free its place and say so."""
+        if not self._future.done():
+            self._future.set_exception(deadline_passed())
+            self._message.cancel()
+
+    async def answer(self) -> bytes:
+        """The body.
+
+        Raises: what the work failed with, DeadlineExceeded, or CancelledError after `cancel`.
+        """
+        loop = asyncio.get_running_loop()
+        timer = loop.call_at(self._message.deadline_s or loop.time(), self.expire)
+        try:
+            return await self._future  # type: ignore[no-any-return]
+        finally:
+            timer.cancel()
+
+
+def deadline_passed() -> DeadlineExceeded:
+    """The error of a request that took too long."""
+    return DeadlineExceeded("the deadline passed before the answer was there", where="Request-Timeout")

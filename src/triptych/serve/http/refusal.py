@@ -1,0 +1,97 @@
+"""From errors to HTTP answers: a status, and a body in the shape its route speaks. Never a traceback."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+
+from triptych.errors import (
+    DeadlineExceeded,
+    Draining,
+    InputError,
+    NotFoundError,
+    Overloaded,
+    SupervisorFailed,
+    TriptychError,
+)
+
+log = logging.getLogger(__name__)
+Headers = list[tuple[bytes, bytes]]
+
+STATUS: dict[type[TriptychError], int] = {
+    InputError: 400,
+    NotFoundError: 404,
+    Overloaded: 503,
+    Draining: 503,
+    SupervisorFailed: 503,
+    DeadlineExceeded: 504,
+}
+NAMES = {
+    400: "invalid_input",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    408: "request_timeout",
+    411: "length_required",
+    413: "too_large",
+    415: "unsupported_media_type",
+    500: "internal_error",
+    503: "unavailable",
+    504: "deadline_exceeded",
+}
+RETRY_AFTER_S = 1
+
+
+class Refusal(InputError):
+    """A request that HTTP itself refuses, before any model: carries its status and headers."""
+
+    def __init__(self, status: int, problem: str, *, headers: Headers | None = None, **details: str) -> None:
+        super().__init__(problem, **details)
+        self.status, self.headers = status, headers or []
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of an error; an unexpected one is 500."""
+    if isinstance(error, Refusal):
+        return error.status
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
+
+
+def headers_of(error: Exception, status: int) -> Headers:
+    """What goes with the status: when to try again, and what the refusal itself carries."""
+    retry = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status == 503 else []
+    return retry + (error.headers if isinstance(error, Refusal) else [])
+
+
+def describe(error: Exception, status: int) -> tuple[str, str, str]:
+    """Message, parameter and hint; of an unexpected error only that it happened, its traceback goes to the log."""
+    if not isinstance(error, TriptychError):
+        log.error("unexpected %s", type(error).__name__, exc_info=error)
+        return "internal error", "", "the server's log has the traceback"
+    message = f"{error.problem}; valid: {error.valid}" if error.valid else error.problem
+    if error.where:
+        message = f"{error.where}: {message}"
+    return message, error.where, error.remedy
+
+
+def native_body(error: Exception, status: int) -> bytes:
+    """`{"error": {"type", "message", "param", "hint"}}`."""
+    message, param, hint = describe(error, status)
+    kind = NAMES.get(status, "error")
+    return encode({"error": {"type": kind, "message": message, "param": param or None, "hint": hint or None}})
+
+
+def openai_body(error: Exception, status: int) -> bytes:
+    """`{"error": {"message", "type", "param", "code"}}`, as OpenAI's servers and clients have it."""
+    message, param, hint = describe(error, status)
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    text = f"{message}. {hint}" if hint else message
+    return encode({"error": {"message": text, "type": kind, "param": param or None, "code": NAMES.get(status)}})
+
+
+def encode(value: Any) -> bytes:
+    """JSON bytes."""
+    return msgspec.json.encode(value)

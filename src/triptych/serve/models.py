@@ -1,0 +1,205 @@
+"""What runs in a worker: the engines of every bundle, and the work of many requests done in one call."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from triptych.bundle.manifest import LatentSampler, TextSampler
+from triptych.errors import InputError
+from triptych.infer import DecodeLoop, Engine, GenerationRequest, load
+from triptych.serve.bodies import as_npy, as_png, encode_json, from_npy
+from triptych.serve.supervise.failure import Failure
+from triptych.serve.supervise.worker import StreamEvent
+from triptych.serve.work import NPY, PNG, AnyWork, ProbeWork, RunWork, SampleWork, TextPiece, TextWork
+
+Array = np.ndarray
+Answer = bytes | Failure
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """What a worker is told at its start."""
+
+    bundles: list[str]
+    engine: str = "auto"
+    threads: int = 1
+    slots: int = 16
+
+
+def handler(settings: dict[str, Any]) -> ModelHandler:
+    """The factory that `WorkerPool` calls in each worker process."""
+    wanted = msgspec.convert(settings, WorkerSettings)
+    engines = [load(folder, engine=wanted.engine, threads=wanted.threads) for folder in wanted.bundles]
+    return ModelHandler({engine.manifest.name: engine for engine in engines}, wanted.slots)
+
+
+class ModelHandler:
+    """Answers samples and graph runs in batches, and continues texts token by token."""
+
+    def __init__(self, engines: Mapping[str, Engine], slots: int = 16) -> None:
+        self._engines = engines
+        self._decode = msgspec.msgpack.Decoder(AnyWork).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._loops: dict[str, DecodeLoop] = {
+            name: engine.decode_loop(slots)
+            for name, engine in engines.items()
+            if isinstance(engine.manifest.sampler, TextSampler)
+        }
+        self._streams: dict[int, tuple[str, int]] = {}  # stream id -> model, id in its loop
+        self._readers: dict[tuple[str, int], int] = {}
+
+    def handle_batch(self, payloads: list[bytes]) -> list[Answer]:
+        """Answer each payload; those of one model and operation share one engine call."""
+        works = [self._decode(payload) for payload in payloads]
+        answers: dict[int, Answer] = {}
+        groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for number, work in enumerate(works):
+            groups[work.model, getattr(work, "graph", type(work).__name__)].append(number)
+        for numbers in groups.values():
+            group = [works[number] for number in numbers]
+            answers.update(zip(numbers, self._answer(self._engines[group[0].model], group), strict=True))
+        return [answers[number] for number in range(len(works))]
+
+    def _answer(self, engine: Engine, group: Sequence[Any]) -> list[Answer]:
+        if isinstance(group[0], SampleWork):
+            return sample(engine, group)
+        if isinstance(group[0], RunWork):
+            return run(engine, group)
+        probe(engine)
+        return [b""] * len(group)
+
+    def open_stream(self, stream_id: int, payload: bytes) -> None:
+        """Let a text join the loop of its model."""
+        work = self._decode(payload)
+        if not isinstance(work, TextWork):
+            raise InputError(f"got {type(work).__name__}", where="stream", valid="TextWork")
+        fields = {name: getattr(work, name) for name in work.__struct_fields__ if name != "model"}
+        inner = self._loops[work.model].add(GenerationRequest(**fields))
+        self._streams[stream_id] = work.model, inner
+        self._readers[work.model, inner] = stream_id
+
+    def step(self) -> list[StreamEvent]:
+        """One token for every open text."""
+        events = []
+        for model, loop in self._loops.items():
+            for event in loop.step() if len(loop) else ():
+                stream_id = self._readers[model, event.id]
+                piece = TextPiece(event.text, event.token_id, event.logprob, event.finish_reason)
+                done = event.finish_reason is not None
+                events.append(StreamEvent(stream_id, self._encode(piece), done))
+                if done:
+                    self._forget(stream_id)
+        return events
+
+    def close_stream(self, stream_id: int) -> None:
+        """Free the slot of a text nobody reads any more."""
+        if stream_id in self._streams:
+            model, inner = self._forget(stream_id)
+            self._loops[model].cancel(inner)
+
+    def close(self) -> None:
+        """Let go of the engines."""
+        for engine in self._engines.values():
+            engine.close()
+
+    def _forget(self, stream_id: int) -> tuple[str, int]:
+        place = self._streams.pop(stream_id)
+        del self._readers[place]
+        return place
+
+
+def sample(engine: Engine, works: Sequence[SampleWork]) -> list[Answer]:
+    """The samples of several requests from one call; each request's rows depend on its own seed alone."""
+    seeds = [work.seed for work in works for _ in range(work.n)]
+    indices = [index for work in works for index in range(work.n)]
+    rows = engine.sample_rows(seeds, indices)
+    answers, start = [], 0
+    for work in works:
+        mine = rows[start : start + work.n]
+        start += work.n
+        answers.append(attempt(lambda work=work, mine=mine: write_samples(engine, work, mine)))
+    return answers
+
+
+def write_samples(engine: Engine, work: SampleWork, samples: Array) -> bytes:
+    """One request's samples in the form it accepts."""
+    if work.accept == NPY:
+        return as_npy(samples)
+    if work.accept == PNG:
+        return as_png(samples, engine.manifest.sample)
+    manifest = engine.manifest
+    return encode_json(
+        {
+            "model": manifest.name,
+            "version": manifest.version,
+            "seed": work.seed,
+            "shape": samples.shape,
+            "samples": samples.tolist(),
+        }
+    )
+
+
+def run(engine: Engine, works: Sequence[RunWork]) -> list[Answer]:
+    """Run one graph for several requests; those whose rows have one shape share a call."""
+    graph = engine.graph(works[0].graph)
+    answers: dict[int, Answer] = {}
+    shapes: dict[tuple[Any, ...], list[tuple[int, dict[str, Array]]]] = defaultdict(list)
+    for number, work in enumerate(works):
+        try:
+            inputs = engine.check(graph.name, read_inputs(work))
+        except InputError as error:
+            answers[number] = Failure.of(error)
+            continue
+        alone = () if graph.row_buckets else (number,)  # without buckets, rows may depend on their neighbours
+        shapes[alone + tuple(array.shape[1:] for array in inputs.values())].append((number, inputs))
+    for members in shapes.values():
+        together = {name: np.concatenate([inputs[name] for _, inputs in members]) for name in members[0][1]}
+        outputs, start = engine.run_rows(graph.name, together), 0
+        for number, inputs in members:
+            stop = start + len(next(iter(inputs.values())))
+            mine = {name: array[start:stop] for name, array in outputs.items()}
+            answers[number] = attempt(lambda work=works[number], mine=mine: write_outputs(engine, work, mine))
+            start = stop
+    return [answers[number] for number in range(len(works))]
+
+
+def read_inputs(work: RunWork) -> dict[str, Any]:
+    """The inputs of a request: a JSON object of named lists, or one array whose name the node has put in front."""
+    if work.content_type == NPY:
+        name, _, body = work.body.partition(b"\n")
+        return {name.decode(): from_npy(body)}
+    inputs: dict[str, Any] = msgspec.json.decode(work.body)
+    return inputs
+
+
+def write_outputs(engine: Engine, work: RunWork, outputs: Mapping[str, Array]) -> bytes:
+    """One request's outputs in the form it accepts."""
+    if work.accept == NPY:
+        return as_npy(next(iter(outputs.values())))
+    arrays = {name: {"shape": array.shape, "values": array.tolist()} for name, array in outputs.items()}
+    return encode_json(
+        {"model": engine.manifest.name, "version": engine.manifest.version, "graph": work.graph, "outputs": arrays}
+    )
+
+
+def attempt(write: Callable[[], bytes]) -> Answer:
+    """What `write` returns, or the failure that stands for what it raised."""
+    try:
+        return write()
+    except Exception as error:
+        return Failure.of(error)
+
+
+def probe(engine: Engine) -> None:
+    """Compute something small and real."""
+    if isinstance(engine.manifest.sampler, LatentSampler):
+        engine.sample(1, seed=0)
+    else:
+        engine.generate((0,), max_tokens=1, temperature=0.0)
+
+
+__all__ = ["ModelHandler", "ProbeWork", "WorkerSettings", "handler"]

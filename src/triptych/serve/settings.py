@@ -1,0 +1,179 @@
+"""Every serving setting, in one documented schema: its name, default, range and meaning.
+
+A setting comes from a TOML file (`--config`), then from flags (`--set section.key=value`); unknown names are errors.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from triptych.errors import ConfigError, nearest
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the sections: immutable, and unknown names are errors."""
+
+
+class Http(Section, frozen=True):
+    """The listening socket and what it accepts."""
+
+    host: Annotated[str, Meta(description="address to listen on; 0.0.0.0 is every interface")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
+    token: Annotated[str, Meta(description="bearer token that /v1 and /v2 ask for; empty asks for none")] = ""
+    header_timeout_s: Annotated[Seconds, Meta(description="a request's header must be here by then (408)")] = 10.0
+    keep_alive_s: Annotated[Seconds, Meta(description="an idle connection is closed after this long")] = 75.0
+    backlog: Annotated[Count, Meta(description="connections that may wait to be accepted")] = 2048
+
+
+class Limits(Section, frozen=True):
+    """What one request may ask for."""
+
+    body_bytes: Annotated[Count, Meta(description="largest request body (413)")] = 8 * 2**20
+    json_depth: Annotated[Count, Meta(le=200, description="deepest nesting of a JSON body (400)")] = 32
+    rows: Annotated[Count, Meta(description="most samples, or rows of input, of one request (400)")] = 256
+    tokens: Annotated[Count, Meta(description="most tokens one request may ask for (400)")] = 4096
+    request_timeout_s: Annotated[
+        Seconds, Meta(description="deadline when the Request-Timeout header names none, and its largest value (504)")
+    ] = 60.0
+
+
+class Workers(Section, frozen=True):
+    """The processes that compute."""
+
+    count: Annotated[int, Meta(ge=0, description="worker processes; 0 is one per core")] = 0
+    threads: Annotated[Count, Meta(description="threads each worker computes with")] = 1
+    engine: Annotated[str, Meta(description="engine that runs the graphs")] = "auto"
+    slots: Annotated[Count, Meta(description="text streams that one worker and model decode together")] = 16
+    start_timeout_s: Annotated[Seconds, Meta(description="a worker not ready by then is killed")] = 60.0
+    hang_timeout_s: Annotated[Seconds, Meta(description="a worker silent for this long at work is killed")] = 30.0
+    max_restarts: Annotated[int, Meta(ge=0, description="restarts in max_seconds before the server gives up")] = 3
+    max_seconds: Annotated[Seconds, Meta(description="window in which restarts are counted")] = 5.0
+
+
+class Queue(Section, frozen=True):
+    """Waiting and batching."""
+
+    capacity: Annotated[Count, Meta(description="requests that may wait; more are refused (503)")] = 1024
+    batch_size: Annotated[Count, Meta(description="most rows computed together")] = 64
+    batch_timeout_s: Annotated[
+        float, Meta(ge=0, description="longest wait for company while every worker is busy")
+    ] = 0.02
+    max_deliveries: Annotated[Count, Meta(description="tries of a request whose worker dies each time")] = 3
+
+
+class Drain(Section, frozen=True):
+    """The way down after SIGTERM."""
+
+    delay_s: Annotated[
+        float, Meta(ge=0, description="readiness says 503 while the listener stays open for this long")
+    ] = 0.0
+    shutdown_s: Annotated[Seconds, Meta(description="accepted requests must be answered within this")] = 30.0
+
+
+class Settings(Section, frozen=True):
+    """All of them."""
+
+    http: Http = Http()
+    limits: Limits = Limits()
+    workers: Workers = Workers()
+    queue: Queue = Queue()
+    drain: Drain = Drain()
+    log: Annotated[Literal["text", "json"], Meta(description="how log lines look")] = "text"
+
+
+def read_settings(config: Path | None = None, overrides: Iterable[str] = ()) -> Settings:
+    """The settings of a TOML file (or the defaults), with `section.key=value` overrides on top.
+
+    Raises: ConfigError that names the file or flag, the setting, and what would have been valid.
+
+    >>> read_settings(overrides=["queue.capacity=8"]).queue.capacity
+    8
+    """
+    tree = _read_toml(config) if config else {}
+    _check_names(tree, Settings, str(config))
+    for override in overrides:
+        _set(tree, override)
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$.")
+        raise ConfigError(
+            problem, where=path.rstrip("`") or str(config), remedy="`triptych serve --print-config` shows all settings"
+        ) from error
+
+
+def as_toml(settings: Settings) -> str:
+    """The settings as a commented TOML file; the token is not shown."""
+    lines = [f"{key} = {_toml(value)}  # {meaning}" for key, value, meaning in _fields(settings)]
+    for name in Settings.__struct_fields__:
+        section = getattr(settings, name)
+        if isinstance(section, Section):
+            lines += ["", f"[{name}]  # {section.__doc__}"]
+            lines += [f"{key} = {_toml(value)}  # {meaning}" for key, value, meaning in _fields(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(section: Section) -> Iterator[tuple[str, Any, str]]:
+    hints = get_type_hints(type(section), include_extras=True)
+    for key in section.__struct_fields__:
+        value = getattr(section, key)
+        if not isinstance(value, Section):
+            yield key, "***" if key == "token" and value else value, _description(hints[key])
+
+
+def _description(hint: Any) -> str:
+    return next((m.description for m in reversed(get_args(hint)) if isinstance(m, Meta) and m.description), "")
+
+
+def _toml(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"is not TOML: {error}", where=str(path)) from error
+
+
+def _check_names(tree: dict[str, Any], section: type[Section], where: str) -> None:
+    hints = get_type_hints(section)
+    for key, value in tree.items():
+        if key not in hints:
+            valid = section.__struct_fields__
+            raise ConfigError(
+                f"unknown setting `{key}`", where=where, valid=", ".join(valid), remedy=nearest(key, valid)
+            )
+        if isinstance(hints[key], type) and issubclass(hints[key], Section):
+            if not isinstance(value, dict):
+                raise ConfigError(f"`{key}` is a section", where=where, valid=f"[{key}] with settings below it")
+            _check_names(value, hints[key], f"{where} [{key}]")
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"got `{override}`", where="--set", valid="section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, key = path.strip().split(".")
+    wanted: dict[str, Any] = {key: value}
+    for name in reversed(sections):
+        wanted = {name: wanted}
+    _check_names(wanted, Settings, "--set")
+    for name in sections:
+        tree = tree.setdefault(name, {})
+    tree[key] = value

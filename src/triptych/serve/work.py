@@ -1,0 +1,63 @@
+"""What the node asks of a worker, and what a worker answers: msgpack on the socket between them."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Work(msgspec.Struct, frozen=True, array_like=True, tag_field="op"):
+    """Base of the requests a worker answers; `model` names one of the bundles it has loaded."""
+
+    model: str
+
+
+class SampleWork(Work, frozen=True, tag="sample"):
+    """Draw `n` samples of `seed` and write them as `accept`, a media type. The answer is the HTTP body."""
+
+    n: int
+    seed: int
+    accept: str
+
+
+class RunWork(Work, frozen=True, tag="run"):
+    """Run `graph` on the inputs in `body`, which is JSON or npy as `content_type` says. The answer is the HTTP body."""
+
+    graph: str
+    content_type: str
+    body: bytes
+    accept: str
+
+
+class ProbeWork(Work, frozen=True, tag="probe"):
+    """Compute one small real batch, to prove that the worker still can. The answer is empty."""
+
+
+class TextWork(Work, frozen=True, tag="text"):
+    """Continue `prompt`. A stream: the answer is a sequence of `TextPiece`.
+
+    `index` keeps several continuations of one seed apart. The settings are those of `GenerationRequest`.
+    """
+
+    prompt: str | tuple[int, ...]
+    seed: int
+    index: int = 0
+    max_tokens: int = 16
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+
+class TextPiece(msgspec.Struct, frozen=True, array_like=True):
+    """One token of a continuation: its text may be empty while it is held back. The last has a `finish_reason`."""
+
+    text: str
+    token_id: int
+    logprob: float
+    finish_reason: str | None = None
+
+
+AnyWork = SampleWork | RunWork | ProbeWork | TextWork
+
+JSON, NPY, PNG, TEXT = "application/json", "application/x-npy", "image/png", "text/plain"
+EVENTS = "text/event-stream"
