@@ -1,0 +1,33 @@
+"""`triptych train RECIPE`: train a model as a recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a shipped recipe.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/RECIPE, numbered.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="auto|PATH", help="Go on from a checkpoint, or `auto`.")
+    ] = None,
+) -> None:
+    """Train a model as a recipe says, and leave a run folder with checkpoints, a log and a report."""
+    from triptych.learn.train.recipe import load_recipe
+    from triptych.learn.train.trainer import Trainer, free_folder
+
+    chosen = load_recipe(recipe, set_ or ())
+    base = Path("runs") / chosen.name
+    folder = out or (base if resume else free_folder(base))
+    model, data = chosen.make()
+    run = Trainer.of(chosen.train, chosen.log, folder).fit(model, data, resume=resume)
+    metric = run.summary["validation_metric"]
+    first, best = run.summary["first_validation"][metric], run.summary["best_validation"][metric]
+    print(f"{run.path}: {run.summary['steps']} steps in {run.summary['seconds']:.1f} s, ", end="")
+    print(f"validation {metric} {first:.4f} -> {best:.4f}; see {run.path / 'report.html'}")

@@ -1,0 +1,93 @@
+"""From arrays to splits: what is wrong with the data is said before training starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych.errors import DataError
+from triptych.learn.data.split import ArraySplit, generator
+
+Array = np.ndarray
+Binarize = Literal["none", "fixed", "dynamic"]
+
+
+def as_examples(x: Any, *, where: str) -> Tensor:
+    """`x` as a uint8 (0 to 255) or float32 (0 to 1) tensor of shape (N, *sample_shape), N >= 1; else `DataError`."""
+    try:
+        array = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+    except ValueError as error:
+        raise DataError("the examples are ragged", where=where, remedy="bring them to one shape") from error
+    if array.dtype == object:
+        raise DataError("the examples are ragged", where=where, remedy="bring them to one shape")
+    if array.ndim < 2 or array.size == 0:
+        raise DataError(f"got shape {array.shape}", where=where, valid="(N, *sample_shape) with N >= 1")
+    if array.dtype == np.uint8:
+        return torch.tensor(array)
+    if array.dtype.kind != "f":
+        raise DataError(
+            f"got dtype {array.dtype}",
+            where=where,
+            valid="uint8 from 0 to 255, or floats from 0 to 1",
+            remedy="convert the array, for example with `.astype('uint8')`",
+        )
+    if not np.isfinite(array).all():
+        raise DataError("there are NaN or infinite values", where=where, remedy="clean the array")
+    if array.min() < 0 or array.max() > 1:
+        raise DataError(
+            f"got values from {array.min():g} to {array.max():g}",
+            where=where,
+            valid="floats from 0 to 1",
+            remedy="scale them: (x - x.min()) / (x.max() - x.min())",
+        )
+    return torch.tensor(array, dtype=torch.float32)
+
+
+def as_labels(labels: Any, count: int, *, where: str) -> Tensor | None:
+    """`labels` as an int64 tensor of `count` entries, or None."""
+    if labels is None:
+        return None
+    array = np.asarray(labels)
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise DataError(
+            f"got labels of shape {array.shape} and dtype {array.dtype}",
+            where=where,
+            valid=f"{count} integers, one per example",
+        )
+    return torch.tensor(array, dtype=torch.int64)
+
+
+def content_digest(*tensors: Tensor | None) -> str:
+    """SHA-256 of the values, shapes and types of the examples and labels."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is not None:
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def parts(count: int, fractions: Sequence[float], seed: int, *, where: str) -> list[Tensor]:
+    """Disjoint random index sets: the rest first, then one per fraction; each has at least one example."""
+    sizes = [max(1, round(count * fraction)) for fraction in fractions]
+    if min(fractions) < 0 or sum(sizes) >= count:
+        raise DataError(
+            f"{count} examples cannot give parts of {', '.join(f'{f:g}' for f in fractions)} and leave some to train on",
+            where=where,
+            remedy="give more examples or smaller parts",
+        )
+    order = torch.randperm(count, generator=generator(seed))
+    return list(torch.split(order, [count - sum(sizes), *sizes]))
+
+
+def array_split(x: Tensor, labels: Tensor | None, binarize: Binarize, seed: int) -> ArraySplit:
+    """A split of these examples; `fixed` binarisation is drawn here, once, by `seed`."""
+    if binarize == "fixed":
+        p = x.to(torch.float32) / 255 if x.dtype == torch.uint8 else x
+        x = torch.bernoulli(p, generator=generator(seed)).to(torch.uint8) * 255
+    return ArraySplit(x, labels, dynamic=binarize == "dynamic")

@@ -1,0 +1,60 @@
+"""A data set: three splits, and what a model and a reader must know about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from triptych.errors import ConfigError
+from triptych.learn.data.split import Split
+from triptych.learn.models.base import Config
+
+
+class DataSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the examples are, and where they came from.
+
+    `sample_shape` has no batch axis; image values lie in [`low`, `high`]. `digest` is the SHA-256 of the content;
+    `source` says in words which text or pictures these are, for the numbers that get reported.
+    """
+
+    kind: Literal["image", "text"]
+    sample_shape: tuple[int, ...]
+    source: str
+    digest: str
+    low: float = 0.0
+    high: float = 1.0
+    classes: tuple[str, ...] = ()
+    vocab_size: int | None = None
+    block_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Splits with their spec; `section` is the `[data]` section that makes the same data set again."""
+
+    name: str
+    spec: DataSpec
+    train: Split
+    validation: Split
+    test: Split
+    tokenizer: str | None = None
+    section: dict[str, Any] = field(default_factory=dict)
+
+    def known_fields(self) -> dict[str, Any]:
+        """The model settings that follow from the data: shapes and vocabulary."""
+        if self.spec.kind == "image":
+            return {"sample_shape": self.spec.sample_shape}
+        return {"vocab_size": self.spec.vocab_size, "block_size": self.spec.block_size}
+
+    def check(self, config: Config) -> None:
+        """Raise `ConfigError` when a model of this config cannot take these examples."""
+        for name, value in self.known_fields().items():
+            have = getattr(config, name, value)
+            if have != value:
+                raise ConfigError(
+                    f"the model has {have!r}, the data set `{self.name}` has {value!r}",
+                    where=f"model.{name}",
+                    remedy=f"leave model.{name} out of the recipe, or set it to {value!r}",
+                )

@@ -1,0 +1,272 @@
+"""The data sets by name. Each call gives a `Dataset`; each argument is also a key of a recipe's `[data]` section."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from triptych.errors import ConfigError, DataError
+from triptych.learn.data import sources
+from triptych.learn.data.arrays import Binarize, array_split, as_examples, as_labels, content_digest, parts
+from triptych.learn.data.dataset import Dataset, DataSpec
+from triptych.learn.data.idx import read_idx_folder
+from triptych.learn.data.split import WindowSplit
+from triptych.learn.data.text import bpe_tokenizer, character_tokenizer, cut, encode
+
+_FASHION = (
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+def fashion_mnist(
+    *, path: str | None = None, binarize: Binarize = "none", validation: float = 1 / 12, seed: int = 0
+) -> Dataset:
+    """Fashion-MNIST: 60,000 + 10,000 grey pictures of clothes, 28 x 28, ten classes (Xiao et al. 2017, 1708.07747).
+
+    The 10,000 are the test split; `validation` is the share of the 60,000 kept from training (5,000).
+    """
+    folder = Path(path) if path else sources.fashion_mnist_folder()
+    return _idx("fashion_mnist", folder, _FASHION, binarize, validation, seed, path)
+
+
+def from_idx(path: str, *, binarize: Binarize = "none", validation: float = 1 / 12, seed: int = 0) -> Dataset:
+    """Any MNIST-like folder of four IDX files, plain or gzipped."""
+    return _idx("idx", Path(path), (), binarize, validation, seed, path)
+
+
+def digits(
+    *, binarize: Binarize = "none", validation: float = 0.1, test: float = 0.1, seed: int = 0
+) -> Dataset:
+    """1,797 handwritten digits, 8 x 8, inside scikit-learn: needs no download."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = np.round(bunch.images / 16 * 255).astype(np.uint8)[:, None]
+    made = from_arrays(x, bunch.target, binarize=binarize, validation=validation, test=test, seed=seed)
+    section = {"name": "digits", "binarize": binarize, "validation": validation, "test": test, "seed": seed}
+    return _renamed(made, "digits", "handwritten digits of scikit-learn, 1,797 of 8 x 8", section)
+
+
+def from_arrays(
+    x: Any,
+    labels: Any = None,
+    *,
+    binarize: Binarize = "none",
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> Dataset:
+    """Examples in memory: uint8 from 0 to 255 or floats from 0 to 1, shape (N, *sample_shape)."""
+    examples = as_examples(x, where="data")
+    targets = as_labels(labels, len(examples), where="data")
+    indices = parts(len(examples), (validation, test), seed, where="data")
+    digest = content_digest(examples, targets)
+    classes = () if targets is None else tuple(str(c) for c in range(int(targets.max()) + 1))
+    spec = DataSpec(
+        kind="image",
+        sample_shape=tuple(examples.shape[1:]),
+        source="arrays in memory",
+        digest=digest,
+        classes=classes,
+    )
+    train, held_out, last = (
+        array_split(examples[i], None if targets is None else targets[i], binarize, seed + part)
+        for part, i in enumerate(indices)
+    )
+    section = {"name": "arrays", "binarize": binarize, "validation": validation, "test": test, "seed": seed}
+    return Dataset("arrays", spec, train, held_out, last, section=section)
+
+
+def from_folder(
+    path: str,
+    *,
+    size: int | None = None,
+    channels: Literal[1, 3] = 3,
+    binarize: Binarize = "none",
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> Dataset:
+    """Pictures under a folder; one level of subfolders, when there is one, gives the classes.
+
+    Args:
+        size: side in pixels to which every picture is scaled; None when all have one size already.
+        channels: 1 for grey, 3 for colour.
+    """
+    files = sorted(file for file in Path(path).rglob("*") if file.suffix.lower() in _PICTURES)
+    if not files:
+        raise DataError("there are no pictures", where=path, valid=f"files ending in {', '.join(_PICTURES)}")
+    images = [_picture(file, size, channels) for file in files]
+    if len(shapes := {image.shape for image in images}) > 1:
+        raise DataError(
+            f"pictures of {len(shapes)} sizes", where=path, remedy="set `size` to scale them to one"
+        )
+    owners = [file.relative_to(path).parts[0] if file.parent != Path(path) else "" for file in files]
+    classes = tuple(sorted(set(owners)))
+    labels = [classes.index(owner) for owner in owners] if len(classes) > 1 else None
+    made = from_arrays(
+        np.stack(images), labels, binarize=binarize, validation=validation, test=test, seed=seed
+    )
+    section = {**made.section, "name": "folder", "path": path, "size": size, "channels": channels}
+    return _renamed(made, "folder", f"{len(files)} pictures of {path}", section)
+
+
+def shakespeare(
+    *,
+    tokenizer: Literal["characters", "bpe"] = "characters",
+    vocab_size: int = 1024,
+    block_size: int = 64,
+    validation: float = 0.05,
+    test: float = 0.05,
+) -> Dataset:
+    """42 works of Shakespeare (Project Gutenberg's, by the `shakespeare` 0.6 package): 5,057,198 ASCII characters.
+
+    Not the 1.1 MB "tiny" file: numbers for the two cannot be compared. Each work is cut into its own training,
+    validation and test piece. `vocab_size` is for `bpe`.
+    """
+    works = sorted(sources.shakespeare_folder().iterdir())
+    made = from_text(
+        [work.read_text("ascii") for work in works],
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        block_size=block_size,
+        validation=validation,
+        test=test,
+    )
+    source = (
+        "42 works of Shakespeare, Project Gutenberg's, from the package shakespeare 0.6; 5,057,198 characters"
+    )
+    return _renamed(made, "shakespeare", source, {**made.section, "name": "shakespeare"})
+
+
+def from_text(
+    text: str | Sequence[str] | None = None,
+    *,
+    path: str | None = None,
+    tokenizer: Literal["characters", "bpe"] = "characters",
+    vocab_size: int = 1024,
+    block_size: int = 64,
+    validation: float = 0.05,
+    test: float = 0.05,
+) -> Dataset:
+    """One text or several, or the UTF-8 file at `path`; each is cut into training, validation and test pieces."""
+    texts = _texts(text, path)
+    if tokenizer not in ("characters", "bpe") or block_size < 1:
+        raise ConfigError(
+            f"got tokenizer {tokenizer!r}, block_size {block_size!r}",
+            where="data",
+            valid="`characters` or `bpe`, and a block size of at least 1",
+        )
+    pieces = cut(texts, (validation, test), where=path or "text")
+    coder = (
+        character_tokenizer("".join(texts))
+        if tokenizer == "characters"
+        else bpe_tokenizer(pieces[0], vocab_size)
+    )
+    train, held_out, last = (WindowSplit(encode(coder, "".join(piece)), block_size) for piece in pieces)
+    if len(train) < 1 or len(held_out.tokens) < 2 or len(last.tokens) < 2:
+        raise DataError(
+            f"{sum(map(len, texts))} characters are too few",
+            where=path or "text",
+            remedy=f"give more text, or a block_size below {block_size}",
+        )
+    spec = DataSpec(
+        kind="text",
+        sample_shape=(block_size,),
+        source=f"the text of {path}" if path else "text in memory",
+        digest=hashlib.sha256("\0".join(texts).encode()).hexdigest(),
+        vocab_size=coder.get_vocab_size(),
+        block_size=block_size,
+    )
+    section: dict[str, Any] = {
+        "name": "text",
+        "tokenizer": tokenizer,
+        "vocab_size": vocab_size,
+        "block_size": block_size,
+        "validation": validation,
+        "test": test,
+    }
+    if path:
+        section["path"] = path
+    return Dataset("text", spec, train, held_out, last, tokenizer=coder.to_str(), section=section)
+
+
+def _texts(text: str | Sequence[str] | None, path: str | None) -> list[str]:
+    if (text is None) == (path is None):
+        raise ConfigError("give a text or a path, one of the two", where="from_text")
+    if path is not None:
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot be read: {error}", where=path, valid="a UTF-8 text file") from error
+    return [text] if isinstance(text, str) else list(text or ())
+
+
+def _idx(
+    name: str,
+    folder: Path,
+    classes: tuple[str, ...],
+    binarize: Binarize,
+    validation: float,
+    seed: int,
+    path: str | None,
+) -> Dataset:
+    raw = read_idx_folder(folder)
+    where = str(folder)
+    x, x_test = (as_examples(raw[f"{part} images"][:, None], where=where) for part in ("train", "test"))
+    y, y_test = (
+        as_labels(raw[f"{p} labels"], len(e), where=where) for p, e in (("train", x), ("test", x_test))
+    )
+    assert y is not None
+    kept, held_out = parts(len(x), (validation,), seed, where=where)
+    spec = DataSpec(
+        kind="image",
+        sample_shape=tuple(x.shape[1:]),
+        source=f"{name}, IDX files",
+        digest=content_digest(x, y, x_test, y_test),
+        classes=classes or tuple(str(c) for c in range(int(y.max()) + 1)),
+    )
+    section = {"name": name, "binarize": binarize, "validation": validation, "seed": seed}
+    if path:
+        section["path"] = path
+    return Dataset(
+        name,
+        spec,
+        array_split(x[kept], y[kept], binarize, seed),
+        array_split(x[held_out], y[held_out], binarize, seed + 1),
+        array_split(x_test, y_test, binarize, seed + 2),
+        section=section,
+    )
+
+
+def _picture(file: Path, size: int | None, channels: int) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            picture = image.convert("L" if channels == 1 else "RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"not a readable picture: {error}", where=str(file)) from error
+    if size is not None:
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels).transpose(2, 0, 1)
+
+
+def _renamed(made: Dataset, name: str, source: str, section: dict[str, Any]) -> Dataset:
+    spec = msgspec.structs.replace(made.spec, source=source)
+    return dataclasses.replace(made, name=name, spec=spec, section=section)

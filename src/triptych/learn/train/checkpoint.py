@@ -1,0 +1,105 @@
+"""Checkpoints: safetensors and JSON, whole or absent.
+
+`checkpoints/step-00000100/` is written beside its final name, synced, and renamed. `checkpoints/last` and
+`checkpoints/best` are links that are switched atomically, so at every moment each names a complete checkpoint from
+which training can go on. Folders that neither names are removed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from triptych.errors import CheckpointError
+from triptych.learn.train.state import Tensors
+
+FORMAT_VERSION = 1
+_STATE = "state.json"
+
+
+def write(folder: Path, step: int, tensors: Tensors, facts: dict[str, Any], *, best_step: int) -> Path:
+    """Write the checkpoint of `step` under `folder`, and switch `last` to it and `best` to `best_step`'s."""
+    final = folder / _name(step)
+    scratch = folder / f".{final.name}.partial"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        for file, group in tensors.items():
+            save_file({name: t.contiguous() for name, t in group.items()}, scratch / f"{file}.safetensors")
+        document = {"format_version": FORMAT_VERSION, "step": step, "files": sorted(tensors), **facts}
+        (scratch / _STATE).write_bytes(msgspec.json.encode(document))
+        for path in (*scratch.iterdir(), scratch):
+            _sync(path)
+        if final.exists():  # left by a run that died before it could switch to it
+            shutil.rmtree(final)
+        scratch.rename(final)
+        _sync(folder)
+    except OSError as error:
+        raise CheckpointError(f"cannot be written: {error}", where=str(final)) from error
+    point(folder, step=step, best_step=best_step)
+    return final
+
+
+def point(folder: Path, *, step: int, best_step: int) -> None:
+    """Make `last` and `best` name these steps, and remove every other checkpoint."""
+    for link, target in (("last", step), ("best", best_step)):
+        if (folder / _name(target)).is_dir():
+            fresh = folder / f".{link}.link"
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(_name(target), target_is_directory=True)
+            os.replace(fresh, folder / link)
+    _sync(folder)
+    keep = {os.readlink(folder / link) for link in ("last", "best") if (folder / link).is_symlink()}
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink() and path.name not in keep:
+            shutil.rmtree(path)
+
+
+def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """The tensors and facts of the checkpoint folder `path`."""
+    try:
+        facts = msgspec.json.decode((path / _STATE).read_bytes())
+        if facts["format_version"] > FORMAT_VERSION:
+            raise CheckpointError(
+                f"has format version {facts['format_version']}",
+                where=str(path),
+                valid=f"up to {FORMAT_VERSION}",
+                remedy="resume with the newer Triptych that wrote it",
+            )
+        return {file: load_file(path / f"{file}.safetensors") for file in facts["files"]}, facts
+    except (OSError, msgspec.DecodeError, SafetensorError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"cannot be read: {type(error).__name__}: {error}",
+            where=str(path),
+            valid="a checkpoint folder, such as RUN/checkpoints/last",
+        ) from error
+
+
+def difference(saved: Any, now: Any, where: str = "") -> list[str]:
+    """Each setting in which two configurations differ, in words.
+
+    >>> difference({"train": {"seed": 0}}, {"train": {"seed": 1}})
+    ['train.seed is 0 in the checkpoint and 1 now']
+    """
+    if isinstance(saved, dict) and isinstance(now, dict):
+        keys = sorted(saved.keys() | now.keys())
+        return [d for k in keys for d in difference(saved.get(k), now.get(k), f"{where}.{k}".lstrip("."))]
+    return [] if saved == now else [f"{where} is {saved!r} in the checkpoint and {now!r} now"]
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

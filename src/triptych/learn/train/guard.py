@@ -1,0 +1,78 @@
+"""The NaN guard: find the first tensor that broke, go back to the last good state, go on with half the step size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triptych.errors import NonFiniteError
+from triptych.learn.train.state import Tensors
+from triptych.learn.train.steps import Steps
+
+RATE_FACTOR = 0.5
+
+
+class Guard:
+    """Keeps a copy of the last state that was checked and found good."""
+
+    def __init__(self, steps: Steps, retries: int) -> None:
+        self.steps, self.retries = steps, retries
+        self._good: tuple[Tensors, dict[str, Any]] = steps.state.snapshot()
+
+    def keep(self) -> None:
+        """The present state is good: this is where to go back to."""
+        self._good = self.steps.state.snapshot()
+
+    def roll_back(self) -> str:
+        """Restore the last good state with half the step size; return what broke, for the log.
+
+        Raises:
+            NonFiniteError: that was one roll-back too many.
+        """
+        state = self.steps.state
+        broken_at = state.counters.step
+        self._restore()
+        what = self._replay(broken_at)
+        self._restore()
+        state.counters.rate_scale *= RATE_FACTOR
+        state.counters.rollbacks += 1
+        if state.counters.rollbacks > self.retries:
+            raise NonFiniteError(
+                f"{what}, after {self.retries} roll-backs with a smaller step each",
+                where="training",
+                remedy="lower train.learning_rate, set train.grad_clip, or look for such values in the data",
+            )
+        self._good[1]["counters"].update(
+            rate_scale=state.counters.rate_scale, rollbacks=state.counters.rollbacks
+        )
+        return what
+
+    def _restore(self) -> None:
+        self.steps.state.load(*self._good)
+        self.steps.reset()
+
+    def _replay(self, until: int) -> str:
+        """Take the same steps again, looking after each: they are the same to the bit, so it breaks again."""
+        state, steps = self.steps.state, self.steps
+        while state.counters.step < until:
+            steps.run()
+            if not steps.finite():
+                return f"{self._first_bad()} at step {state.counters.step}"
+        return f"a value at or before step {until}"
+
+    def _first_bad(self) -> str:
+        for player in self.steps.state.players:
+            turn, meter = player.turn, self.steps.meters[player.turn.name]
+            if meter.sums is not None and not meter.sums.isfinite().all():
+                bad = [
+                    n for n, v in zip(("total", *meter.names), meter.sums, strict=True) if not v.isfinite()
+                ]
+                return f"loss term `{bad[-1]}` of turn `{turn.name}` is not finite"
+            owned = {id(p) for p in turn.parameters}
+            named = [(n, p) for n, p in self.steps.state.model.named_parameters() if id(p) in owned]
+            for name, p in named:
+                if p.grad is not None and not p.grad.isfinite().all():
+                    return f"the gradient of `{name}` is not finite"
+            for name, p in named:
+                if not p.isfinite().all():
+                    return f"the weight `{name}` is not finite"
+        return "a gradient norm is not finite"

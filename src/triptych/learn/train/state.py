@@ -1,0 +1,148 @@
+"""Everything that training changes, in one place: what a checkpoint holds and what a roll-back restores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from triptych.errors import CheckpointError
+from triptych.learn.data.split import Cursor, Sampler
+from triptych.learn.models.base import GenerativeModel, Turn
+from triptych.learn.train import rng
+from triptych.learn.train.settings import TrainSettings
+
+Tensors = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Player:
+    """A turn with its optimiser."""
+
+    turn: Turn
+    optimizer: torch.optim.Optimizer
+    learning_rate: float
+
+
+def player(turn: Turn, settings: TrainSettings) -> Player:
+    """AdamW (Adam when the weight decay is 0); biases and gains, which have one axis, are never decayed."""
+    rate = turn.learning_rate if settings.learning_rate is None else settings.learning_rate
+    decay = turn.weight_decay if settings.weight_decay is None else settings.weight_decay
+    groups = [
+        {"params": [p for p in turn.parameters if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in turn.parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = settings.betas or turn.betas
+    return Player(turn, torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True), rate)
+
+
+class Counters(msgspec.Struct):
+    """The plain numbers. `rate_scale` halves at each roll-back; `stale` counts validations without improvement."""
+
+    step: int = 0
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    first_validation: dict[str, float] = {}
+    last_validation: dict[str, float] = {}
+    best_validation: dict[str, float] = {}
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, a shared tensor once, under its first name."""
+    seen: set[tuple[int, int]] = set()
+    found = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        key = (tensor.data_ptr(), tensor.numel())
+        if key not in seen or tensor.numel() == 0:
+            seen.add(key)
+            found[name] = tensor.detach()
+    return found
+
+
+def load_weights(model: nn.Module, saved: dict[str, Tensor], where: str) -> None:
+    """Copy `saved` into the model's own tensors, in place."""
+    have = weights(model)
+    if have.keys() != saved.keys():
+        strange = sorted(have.keys() ^ saved.keys())
+        raise CheckpointError(f"tensors do not match this model: {', '.join(strange[:5])}", where=where)
+    for name, tensor in have.items():
+        if tensor.shape != saved[name].shape:
+            shapes = f"{tuple(saved[name].shape)} saved, {tuple(tensor.shape)} in the model"
+            raise CheckpointError(f"`{name}`: {shapes}", where=where)
+        tensor.copy_(saved[name])
+
+
+class TrainingState:
+    """Model, players, sampler, moving average, counters."""
+
+    def __init__(self, model: GenerativeModel, sampler: Sampler, settings: TrainSettings) -> None:
+        self.model, self.sampler = model, sampler
+        self.players = [player(turn, settings) for turn in model.turns()]
+        self.counters = Counters()
+        self.ema: dict[str, Tensor] = {}
+        if settings.ema_decay is not None:
+            self.ema = {name: tensor.clone() for name, tensor in weights(model).items()}
+        self._decay = settings.ema_decay
+
+    def update_ema(self) -> None:
+        """Move the average of each weight a little towards its present value; copy what is not a float."""
+        if self._decay is None:
+            return
+        for name, tensor in weights(self.model).items():
+            if tensor.is_floating_point():
+                self.ema[name].lerp_(tensor, 1 - self._decay)
+            else:
+                self.ema[name].copy_(tensor)
+
+    def tensors(self) -> Tensors:
+        """Every tensor, grouped by the file it goes to. Not copies."""
+        optimizer = {
+            f"{player.turn.name}.{index}.{key}": value
+            for player in self.players
+            for index, entry in player.optimizer.state_dict()["state"].items()
+            for key, value in entry.items()
+        }
+        groups = {"model": weights(self.model), "optimizer": optimizer, "rng": rng.capture()[0]}
+        return {**groups, "ema": self.ema} if self.ema else groups
+
+    def facts(self) -> dict[str, Any]:
+        """Everything else, as JSON."""
+        return {
+            "counters": msgspec.to_builtins(self.counters),
+            "cursor": msgspec.to_builtins(self.sampler.cursor),
+            "rng": rng.capture()[1],
+        }
+
+    def load(self, tensors: Tensors, facts: dict[str, Any], where: str = "snapshot") -> None:
+        """Take over a state that `tensors` and `facts` gave."""
+        load_weights(self.model, tensors["model"], where)
+        for player in self.players:
+            _load_optimizer(player, tensors["optimizer"])
+        for name, tensor in self.ema.items():
+            tensor.copy_(tensors["ema"][name])
+        self.counters = msgspec.convert(facts["counters"], Counters)
+        self.sampler.seek(msgspec.convert(facts["cursor"], Cursor))
+        rng.restore(tensors["rng"], facts["rng"])
+
+    def snapshot(self) -> tuple[Tensors, dict[str, Any]]:
+        """A copy in memory, to roll back to."""
+        copies = {
+            file: {name: t.clone() for name, t in group.items()} for file, group in self.tensors().items()
+        }
+        return copies, self.facts()
+
+
+def _load_optimizer(player: Player, saved: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in saved.items():
+        turn, index, key = name.rsplit(".", 2)
+        if turn == player.turn.name:
+            state.setdefault(int(index), {})[key] = tensor.clone()
+    groups = player.optimizer.state_dict()["param_groups"]
+    player.optimizer.load_state_dict({"state": state, "param_groups": groups})
