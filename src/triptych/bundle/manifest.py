@@ -14,13 +14,15 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
+README = "README.md"
+SAMPLES_PICTURE, SAMPLES_TEXT = "samples.png", "samples.txt"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every part of the manifest: immutable, and unknown fields are errors."""
 
 
-class TensorSpec(Record):
+class TensorSpec(Record, frozen=True, kw_only=True):
     """One input or output of a graph.
 
     `shape` holds sizes, or names for sizes that vary ("batch", "time"). `low` and `high` bound the values where a
@@ -34,7 +36,7 @@ class TensorSpec(Record):
     high: float | None = None
 
 
-class Parity(Record):
+class Parity(Record, frozen=True, kw_only=True):
     """How far the exported graph is from torch, measured at export on `examples` rows."""
 
     max_abs_error: float
@@ -43,7 +45,7 @@ class Parity(Record):
     examples: int
 
 
-class GraphRecord(Record):
+class GraphRecord(Record, frozen=True, kw_only=True):
     """One ONNX graph: `name` is what a caller runs, `file` is where it lies.
 
     `row_buckets` are the batch sizes at which a row's bytes do not depend on its neighbours: batches are padded up
@@ -61,7 +63,7 @@ class GraphRecord(Record):
     parity: Parity
 
 
-class LatentSampler(Record, tag="latent", tag_field="kind"):
+class LatentSampler(Record, frozen=True, kw_only=True, tag="latent", tag_field="kind"):
     """Draw `input` from N(0, I) of shape `latent_shape`, run `graph`, read `output`: VAEs and GANs."""
 
     graph: str
@@ -70,7 +72,7 @@ class LatentSampler(Record, tag="latent", tag_field="kind"):
     latent_shape: tuple[int, ...]
 
 
-class TextSampler(Record, tag="text", tag_field="kind"):
+class TextSampler(Record, frozen=True, kw_only=True, tag="text", tag_field="kind"):
     """Prefill a prompt, then draw token after token: Transformers.
 
     `graph` is the cached next-token graph, `score_graph` the uncached one (tokens -> logits at every position).
@@ -86,14 +88,14 @@ class TextSampler(Record, tag="text", tag_field="kind"):
     head_dim: int
 
 
-class FileRecord(Record):
+class FileRecord(Record, frozen=True, kw_only=True):
     """A file of the bundle other than the manifest."""
 
     size_bytes: int
     sha256: str
 
 
-class Manifest(Record):
+class Manifest(Record, frozen=True, kw_only=True):
     """The whole manifest. `version` names the content: the first 12 hex digits of the weights' and graphs' digest."""
 
     format_version: int

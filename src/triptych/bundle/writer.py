@@ -1,0 +1,108 @@
+"""Writing a bundle: whole or not at all.
+
+Files are written to a folder beside the destination and synced; then the folder takes the destination's name. What
+was there before is moved aside first and removed last, so a reader sees the old bundle, or for an instant none, or
+the new one, and never a mixture.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from triptych.bundle import digest
+from triptych.bundle.manifest import MANIFEST, WEIGHTS, FileRecord, Manifest
+from triptych.errors import ExportError
+
+
+def write(destination: Path, fill: Callable[[Path], Manifest]) -> Path:
+    """Write a bundle to `destination`.
+
+    Args:
+        destination: a new folder, an empty one, or an earlier bundle, which is replaced.
+        fill: puts every file but the manifest into the folder it is given, and returns the manifest; `files`,
+            `version` and `digest` are added here.
+
+    Raises: ExportError when `destination` is something else, or cannot be written.
+    """
+    destination = destination.absolute()
+    check_destination(destination)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(
+            tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent)
+        )
+    except OSError as error:
+        raise ExportError(f"cannot be written ({error})", where=str(destination)) from error
+    try:
+        scratch.chmod(0o755)
+        (scratch / MANIFEST).write_bytes(serialise(complete(fill(scratch), scratch)))
+        for path in scratch.iterdir():
+            path.chmod(0o644)  # safetensors writes for the owner alone
+        for path in (*scratch.iterdir(), scratch):
+            sync(path)
+        replace(scratch, destination)
+    except OSError as error:
+        raise ExportError(f"cannot be written ({error})", where=str(destination)) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return destination
+
+
+def check_destination(destination: Path) -> None:
+    """Refuse to write over anything but an empty folder or an earlier bundle."""
+    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+        raise ExportError(
+            "it is not a folder", where=str(destination), valid="a new folder, or a bundle to replace"
+        )
+    if destination.is_dir() and any(destination.iterdir()) and not (destination / MANIFEST).is_file():
+        remedy = "choose another folder, or empty this one"
+        raise ExportError(
+            "the folder holds something that is not a bundle", where=str(destination), remedy=remedy
+        )
+
+
+def complete(manifest: Manifest, folder: Path) -> Manifest:
+    """The manifest with every file of `folder`, and the version that follows from weights and graphs."""
+    files = {
+        path.name: FileRecord(size_bytes=path.stat().st_size, sha256=digest.sha256_of_file(path))
+        for path in sorted(folder.iterdir())
+    }
+    content = [WEIGHTS, *(graph.file for graph in manifest.graphs)]
+    version = digest.sha256("".join(files[name].sha256 for name in content).encode())[:12]
+    return msgspec.structs.replace(manifest, files=files, version=version, digest="")
+
+
+def serialise(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: indented JSON that ends with its own digest."""
+    return digest.seal(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+
+def replace(scratch: Path, destination: Path) -> None:
+    """Give the folder `scratch` the name `destination`."""
+    if destination.exists():
+        old = scratch.with_suffix(".old")
+        destination.rename(old)
+        try:
+            scratch.rename(destination)
+        except OSError:
+            old.rename(destination)
+            raise
+        shutil.rmtree(old)
+    else:
+        scratch.rename(destination)
+    sync(destination.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,165 @@
+"""From a trained model to a bundle.
+
+Weights go to one safetensors file, each graph to an ONNX file that points into it. Then the graphs are run by the
+engine as a reader of the bundle would, and compared with torch: a graph that is further away than rounding explains is
+not exported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import triptych
+from triptych.bundle import card, pictures, reader, weights, writer
+from triptych.bundle.manifest import (
+    FORMAT_VERSION,
+    README,
+    SAMPLES_PICTURE,
+    SAMPLES_TEXT,
+    TOKENIZER,
+    WEIGHTS,
+    GraphRecord,
+    Manifest,
+    Parity,
+    TextSampler,
+)
+from triptych.errors import ExportError
+from triptych.infer.engine import Engine
+from triptych.infer.onnx_runtime import OnnxRuntimeBackend
+from triptych.learn import graphs as onnx_graphs
+from triptych.learn import parity
+from triptych.learn.models.base import GenerativeModel, Graph
+
+PICTURES, TEXTS = 64, 4
+THREADS = (1, 2)
+PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "safetensors")
+
+
+def export(
+    model: GenerativeModel,
+    destination: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    training: Mapping[str, Any] | None = None,
+    tokenizer: str | None = None,
+) -> Path:
+    """Write `model` as a bundle, and return its folder.
+
+    Args:
+        destination: a new folder, or an earlier bundle, which is replaced.
+        name: what the bundle is called; the folder's name if none is given.
+        training: what to remember of the training, for the model card.
+        tokenizer: `tokenizers` JSON; text models need it.
+
+    Raises: ExportError when the destination is something else, a graph cannot be written without a copy of a weight,
+        or a graph's answers are further from torch's than rounding explains.
+    """
+    folder = Path(destination)
+    writer.check_destination(folder.absolute())
+    if isinstance(model.sampler(), TextSampler) and tokenizer is None:
+        raise ExportError("a text model needs its tokenizer", where=model.family, remedy="pass tokenizer=")
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return writer.write(
+                folder, lambda scratch: fill(scratch, model, name or folder.name, training, tokenizer)
+            )
+    finally:
+        model.train(was_training)
+
+
+def fill(
+    folder: Path, model: GenerativeModel, name: str, training: Mapping[str, Any] | None, tokenizer: str | None
+) -> Manifest:
+    """Write every file but the manifest into `folder`; returns the manifest."""
+    tensors = stored(model)
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / WEIGHTS)
+    if tokenizer is not None:
+        (folder / TOKENIZER).write_text(tokenizer, "utf-8")
+    names = {onnx_graphs.identity(tensor): key for key, tensor in tensors.items()}
+    extents = weights.extents(folder / WEIGHTS)
+    to_export = model.graphs()
+    records = tuple(write_graph(folder, graph, names, extents) for graph in to_export)
+    draft = Manifest(
+        format_version=FORMAT_VERSION,
+        name=name,
+        family=model.family,
+        version="",
+        config=msgspec.to_builtins(model.config),
+        sample=model.sample_spec(),
+        sampler=model.sampler(),
+        graphs=records,
+        files={},
+        training=msgspec.to_builtins(dict(training or {})),
+        created_with={
+            "triptych": triptych.__version__,
+            **{package: version(package) for package in PACKAGES},
+        },
+    )
+    manifest = measured(folder, draft, to_export)
+    write_samples(folder, manifest, tokenizer)
+    (folder / README).write_text(card.describe(manifest), "utf-8")
+    return manifest
+
+
+def stored(model: GenerativeModel) -> dict[str, Tensor]:
+    """The model's tensors by name, each once: of two names for the same bytes the first is kept."""
+    kept = {onnx_graphs.identity(tensor): name for name, tensor in reversed(model.state_dict().items())}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in set(kept.values())}
+
+
+def write_graph(
+    folder: Path, graph: Graph, names: Mapping[tuple[Any, ...], str], extents: Mapping[str, weights.Extent]
+) -> GraphRecord:
+    """Write one graph; its record says nothing yet of what is measured."""
+    model = onnx_graphs.to_onnx(graph, names, extents)
+    file = f"{graph.name}.onnx"
+    (folder / file).write_bytes(model.SerializeToString(deterministic=True))
+    onnx_graphs.check(folder / file, graph)
+    return GraphRecord(
+        name=graph.name,
+        file=file,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        operator_sets={opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
+        engines=("onnxruntime",),
+        row_buckets=(),
+        parity=Parity(max_abs_error=0.0, max_ulp_error=0.0, tolerance=0.0, examples=0),
+    )
+
+
+def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manifest:
+    """`draft` with parity and row buckets, measured on the files as a reader of the bundle would run them."""
+    contents = {record.name: (folder / record.file).read_bytes() for record in draft.graphs}
+    backends = [OnnxRuntimeBackend(reader.Bundle(folder, draft, contents), threads) for threads in THREADS]
+    records = []
+    for graph, record in zip(to_export, draft.graphs, strict=True):
+        runs = [partial(backend.run, graph.name) for backend in backends]
+        found, buckets = parity.compare(graph, runs[-1]), parity.row_buckets(graph, runs)
+        records.append(msgspec.structs.replace(record, parity=found, row_buckets=buckets))
+    for backend in backends:
+        backend.close()
+    return msgspec.structs.replace(draft, graphs=tuple(records))
+
+
+def write_samples(folder: Path, manifest: Manifest, tokenizer: str | None) -> None:
+    """What a person wants to see first: a grid of pictures, or a page of text."""
+    contents = {record.name: (folder / record.file).read_bytes() for record in manifest.graphs}
+    bundle = reader.Bundle(folder, manifest, contents, tokenizer)
+    with Engine(bundle, OnnxRuntimeBackend(bundle, max(THREADS))) as engine:
+        if isinstance(manifest.sampler, TextSampler):
+            texts = [engine.tokenizer.decode(row) for row in engine.sample(TEXTS, seed=0).tolist()]
+            (folder / SAMPLES_TEXT).write_text("\n\n---\n\n".join(texts) + "\n", "utf-8")
+        elif pictures.is_image(manifest.sample.shape):
+            (folder / SAMPLES_PICTURE).write_bytes(pictures.png(engine.sample(PICTURES, seed=0), scale=2))

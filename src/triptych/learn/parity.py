@@ -1,0 +1,136 @@
+"""Is the exported graph the same function? Measured against torch, and against itself in other batches.
+
+Tolerance: a sum of k products in float32 is off by about eps * sqrt(k) times its size, whatever the order of
+summation; over a network the k of its layers add up. So |engine - torch| may be 4 * eps * sqrt(sum of k) * the
+largest output (at least 1). A graph that is further away computes something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych.bundle.manifest import Parity, TensorSpec
+from triptych.errors import ExportError
+from triptych.learn.graphs import state
+from triptych.learn.models.base import Graph
+
+Array = np.ndarray
+Run = Callable[[dict[str, Array]], dict[str, Array]]
+
+CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
+PARITY_ROWS = (1, 2, 3, 16)
+MAX_TRIAL_BYTES = 64_000_000
+EPS = float(np.finfo(np.float32).eps)
+
+
+@runtime_checkable
+class HasTrials(Protocol):
+    """A graph's module whose inputs hang together, so that it must make its own trial inputs."""
+
+    def trials(self, rows: int, generator: torch.Generator) -> tuple[tuple[Tensor, ...], ...]:
+        """Sets of inputs to compare on; row buckets are measured on the first."""
+        ...
+
+
+def trials(graph: Graph, rows: int, seed: int) -> tuple[tuple[Tensor, ...], ...]:
+    """Inputs of `rows` rows to compare on, drawn from the ranges the graph declares."""
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(graph.module, HasTrials):
+        return graph.module.trials(rows, generator)
+    pairs = zip(graph.inputs, graph.example, strict=True)
+    return (tuple(draw(spec, (rows, *example.shape[1:]), generator) for spec, example in pairs),)
+
+
+def draw(spec: TensorSpec, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Random values in the range of `spec`; standard normal where it has none."""
+    dtype = getattr(torch, spec.dtype)
+    if not dtype.is_floating_point:
+        low, high = int(spec.low or 0), int(spec.high or 0)
+        return torch.randint(low, high + 1, tuple(shape), generator=generator, dtype=dtype)
+    if spec.low is None or spec.high is None:
+        return torch.randn(tuple(shape), generator=generator, dtype=dtype)
+    return torch.rand(tuple(shape), generator=generator, dtype=dtype) * (spec.high - spec.low) + spec.low
+
+
+def compare(graph: Graph, run: Run) -> Parity:
+    """How far `run` is from torch on several batches. Raises `ExportError` beyond the tolerance."""
+    worst, ulps, largest, examples = 0.0, 0.0, 1.0, 0
+    for rows in PARITY_ROWS:
+        for inputs in trials(graph, rows, seed=rows):
+            with torch.no_grad():
+                answer = graph.module(*inputs)
+            expected = [answer] if isinstance(answer, Tensor) else list(answer)
+            found = run(arrays(graph, inputs))
+            for spec, reference in zip(graph.outputs, expected, strict=True):
+                apart, in_ulps, size = distance(found[spec.name], reference.numpy())
+                worst, ulps, largest = max(worst, apart), max(ulps, in_ulps), max(largest, size)
+            examples += rows
+    allowed = tolerance(graph, largest)
+    if not worst <= allowed:
+        problem = f"differs from torch by {worst:.3g}, rounding explains {allowed:.3g}"
+        raise ExportError(
+            problem, where=f"graph {graph.name}", remedy="the exported graph computes something else"
+        )
+    return Parity(max_abs_error=worst, max_ulp_error=ulps, tolerance=allowed, examples=examples)
+
+
+def distance(found: Array, expected: Array) -> tuple[float, float, float]:
+    """Largest difference, the same in units of the last place, and the largest expected value."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return math.inf, math.inf, 1.0
+    apart = np.abs(found.astype(np.float64) - expected)
+    ulps = apart / np.spacing(np.abs(expected).astype(np.float32))
+    return float(apart.max()), float(ulps.max()), float(np.abs(expected).max())
+
+
+def tolerance(graph: Graph, largest: float) -> float:
+    """How far rounding alone may take the outputs of `graph`, whose largest is `largest`."""
+    terms = sum(math.prod(tensor.shape[1:]) for _, tensor in state(graph.module) if tensor.ndim >= 2)
+    return 4 * EPS * math.sqrt(max(terms, 1)) * largest
+
+
+def row_buckets(graph: Graph, runs: Sequence[Run]) -> tuple[int, ...]:
+    """The batch sizes at which a row's bytes do not depend on its neighbours, its place or the batch size.
+
+    Args:
+        runs: ways to run the graph that must agree too, such as with 1 and with 2 threads.
+
+    Sizes are grouped by the bytes they give; the group with the most members is taken. Empty when no size will do.
+    """
+    size_bytes = sum(tensor.nbytes for tensor in trials(graph, 1, seed=0)[0])
+    rows = max(size for size in CANDIDATES if size == 1 or size * size_bytes <= MAX_TRIAL_BYTES)
+    inputs = arrays(graph, trials(graph, rows, seed=0)[0])
+    groups: dict[tuple[bytes, ...], list[int]] = {}
+    for size in (size for size in CANDIDATES if size <= rows):
+        orders = [np.arange(rows), np.random.default_rng(size).permutation(rows)]
+        answers = {row_bytes(run, inputs, order, size) for run in runs for order in orders}
+        if len(answers) == 1:
+            groups.setdefault(answers.pop(), []).append(size)
+    return tuple(max(groups.values(), key=lambda sizes: (len(sizes), sizes), default=[]))
+
+
+def row_bytes(run: Run, inputs: dict[str, Array], order: Array, size: int) -> tuple[bytes, ...]:
+    """The outputs of each row as bytes, in the rows' own order, when they are run in `order`, `size` at a time."""
+    rows: dict[int, bytes] = {}
+    for batch in order.reshape(-1, size):
+        outputs = run({name: array[batch] if array.ndim else array for name, array in inputs.items()})
+        for place, row in enumerate(batch):
+            rows[int(row)] = b"".join(output[place].tobytes() for output in outputs.values())
+    return tuple(digest(rows[row]) for row in range(len(order)))
+
+
+def digest(data: bytes) -> bytes:
+    """A short stand-in for many bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def arrays(graph: Graph, inputs: Sequence[Tensor]) -> dict[str, Array]:
+    """Inputs of a graph as the engine takes them."""
+    return {spec.name: tensor.numpy() for spec, tensor in zip(graph.inputs, inputs, strict=True)}
