@@ -9,7 +9,7 @@ LOG_2_PI = math.log(2 * math.pi)
 
 
 def log_density(
-    x: Float[Tensor, "*B Z"], mean: Float[Tensor, "*#B Z"], log_var: Float[Tensor, "*#B Z"]
+    x: Float[Tensor, "*#B Z"], mean: Float[Tensor, "*#B Z"], log_var: Float[Tensor, "*#B Z"]
 ) -> Float[Tensor, "*B"]:
     r"""Log-density of N(mean, exp(log_var)) at x, in nats, with its constant.
 

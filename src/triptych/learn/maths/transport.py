@@ -40,13 +40,18 @@ def frechet(x: Float[Tensor, "B D"], y: Float[Tensor, "C D"]) -> Float[Tensor, "
     Returns: one value; zero for two clouds of equal mean and covariance.
     Source: Dowson & Landau 1982, "The Fréchet distance between multivariate normal distributions", eq. 4.
     """
-    shift, cov_x, cov_y = x.mean(0) - y.mean(0), torch.cov(x.T), torch.cov(y.T)
+    shift, cov_x, cov_y = x.mean(0) - y.mean(0), covariance(x), covariance(y)
     overlap: Tensor = torch.linalg.eigvals(cov_x @ cov_y).real.clamp(min=0).sqrt().sum()
     return shift.square().sum() + cov_x.trace() + cov_y.trace() - 2 * overlap  # (transport.frechet)
+
+
+def covariance(x: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:
+    """The sample covariance of a cloud."""
+    return torch.cov(x.T).view(x.shape[1], x.shape[1])
 
 
 def principal_axes(x: Float[Tensor, "B D"], count: int) -> tuple[Float[Tensor, "D"], Float[Tensor, "D P"]]:
     """The centre of a cloud and its `count` directions of largest variance (at most D), as unit columns."""
     centre = x.mean(0)
-    _, vectors = torch.linalg.eigh(torch.cov(x.T))
+    _, vectors = torch.linalg.eigh(covariance(x))
     return centre, vectors[:, -count:]
