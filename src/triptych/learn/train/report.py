@@ -16,6 +16,7 @@ import msgspec
 import torch
 from tokenizers import Tokenizer
 
+from triptych.bundle.pictures import is_image
 from triptych.errors import ConfigError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.models.base import GenerativeModel
@@ -91,14 +92,14 @@ class Report:
             tokens = model.sample(count, seed=samples.SAMPLE_SEED, condition=self._prompt)
             text = samples.decode_texts(tokens, self._tokenizer)
             (folder / samples.sample_name(step, ".txt")).write_text(text, "utf-8")
-        elif samples.is_picture(shape):
+        elif is_image(shape):
             drawn = model.sample(self.log.samples, seed=samples.SAMPLE_SEED)
-            samples.tile(drawn).save(folder / samples.sample_name(step, ".png"))
-            originals = self.data.validation.take(
-                torch.arange(min(RECONSTRUCTIONS, len(self.data.validation)))
-            ).x
+            (folder / samples.sample_name(step, ".png")).write_bytes(samples.tile(drawn))
+            few = torch.arange(min(RECONSTRUCTIONS, len(self.data.validation)))
+            originals = self.data.validation.take(few).x
             if (again := model.reconstruct(originals.to(drawn.device))) is not None:
-                samples.side_by_side(originals, again.cpu()).save(self.out / "reconstructions.png")
+                picture = samples.side_by_side(originals, again.cpu())
+                (self.out / "reconstructions.png").write_bytes(picture)
 
     def write(self, history: list[Row], *, running: bool) -> None:
         """Write the page from what is known now, in one atomic move."""
@@ -131,7 +132,7 @@ class Report:
         )
 
     def _samples(self) -> str:
-        found = samples.steps_of(list((self.out / "samples").glob("step-*")))
+        found = samples.steps_of((self.out / "samples").glob("step-*"))
         if len(found) > SHOWN:
             found = [found[round(i * (len(found) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
         cards = []

@@ -76,7 +76,7 @@ def open_run(path: str | Path, *, model: GenerativeModel | None = None, which: s
     folder = Path(path)
     config, summary = _read_json(folder / "config.json"), _read_json(folder / "run.json")
     if model is None:
-        model = _build(config["model"], folder)
+        model = build_model(config["model"], folder)
         source = folder / "checkpoints" / which
         tensors, _ = checkpoint.read(source)
         load_weights(model, tensors.get("ema", tensors["model"]), str(source))
@@ -93,7 +93,8 @@ def open_run(path: str | Path, *, model: GenerativeModel | None = None, which: s
     )
 
 
-def _build(section: dict[str, Any], folder: Path) -> GenerativeModel:
+def build_model(section: dict[str, Any], folder: Path) -> GenerativeModel:
+    """A model with fresh weights, of a recorded config; `folder` is where that lies."""
     from triptych.learn.models import ModelConfig, build
 
     try:

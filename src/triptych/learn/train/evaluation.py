@@ -1,0 +1,63 @@
+"""Figures of a trained model, from its run folder or from the bundle it was exported to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import load_file
+
+from triptych.bundle import reader
+from triptych.bundle.manifest import MANIFEST
+from triptych.errors import BundleError, ConfigError
+from triptych.learn.evaluate import evaluate
+from triptych.learn.models.base import GenerativeModel
+from triptych.learn.train.recipe import load_data
+from triptych.learn.train.run import build_model, open_run
+from triptych.learn.train.state import load_weights
+
+
+def evaluate_folder(path: str | Path, split: Literal["validation", "test"] = "test") -> dict[str, Any]:
+    """The figures of the model in `path` over the whole split of the data set it was trained on.
+
+    Raises:
+        ConfigError: neither a run nor a bundle, or its data set cannot be made again from a recipe.
+        BundleRefused: the bundle is damaged.
+    """
+    folder = Path(path)
+    model, config = _open_bundle(folder) if (folder / MANIFEST).is_file() else _open_run(folder)
+    section, spec = config["data"], config["data_spec"]
+    if section.get("name") == "arrays":
+        raise ConfigError(
+            "it was trained on arrays in memory, which no recipe can bring back",
+            where=str(folder),
+            remedy="call triptych.learn.evaluate.evaluate(model, split) with the data at hand",
+        )
+    data = load_data(section)
+    if data.spec.digest != spec["digest"]:
+        raise ConfigError(
+            f"the data set `{data.name}` is not the one it was trained on",
+            where=str(folder),
+            valid=f"content of SHA-256 {spec['digest'][:12]}..., got {data.spec.digest[:12]}...",
+        )
+    figures = evaluate(model, getattr(data, split), tokenizer=data.tokenizer)
+    return {"family": model.family, "dataset": data.name, "split": split, **figures}
+
+
+def _open_run(folder: Path) -> tuple[GenerativeModel, dict[str, Any]]:
+    run = open_run(folder)
+    return run.model, run.config
+
+
+def _open_bundle(folder: Path) -> tuple[GenerativeModel, dict[str, Any]]:
+    bundle = reader.read(folder)
+    recipe = bundle.manifest.training.get("recipe")
+    if not isinstance(recipe, dict) or not {"data", "data_spec"} <= recipe.keys():
+        raise BundleError(
+            "it does not say what it was trained on",
+            where=str(folder),
+            remedy="evaluate the run folder it was exported from",
+        )
+    model = build_model(bundle.manifest.config, folder)
+    load_weights(model, load_file(bundle.weights), str(bundle.weights))
+    return model.eval(), recipe
