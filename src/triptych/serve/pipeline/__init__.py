@@ -1,1 +1,1 @@
-"""The pipeline: producer -> processors -> batchers -> batch processors -> acknowledger (hinge 2: the Message)."""
+"""The pipeline: producer, processors, batchers, batch processors, acknowledger (hinge 2 is the Message)."""

@@ -49,7 +49,8 @@ def acknowledge(messages: Iterable[Message]) -> None:
         key = id(message.acknowledger)
         if key not in told:
             told[key] = message.acknowledger, [], []
-        told[key][1 if message.status == "ok" else 2].append(message)
+        _, successful, failed = told[key]
+        (successful if message.status == "ok" else failed).append(message)
     for acknowledger, successful, failed in told.values():
         try:
             acknowledger.ack(successful, failed)

@@ -28,14 +28,16 @@ class Message(msgspec.Struct, eq=False, weakref=False):
 
     Attributes:
         data: the input; stages may replace it before the batch, the batch reads it.
-        acknowledger: told once what became of the message. ack_ref: whatever the acknowledger needs to know it by.
+        acknowledger: told once what became of the message. ack_ref: what the acknowledger knows it by.
         rows: how much of a batch it takes.
         deadline_s: latest useful moment of the answer, on the clock of `loop.time()`; None: any time.
         metadata: facts about it; `redelivered: True` once it was handed out again.
         batcher, batch_key: which batcher it goes to, and which messages it may share a batch with.
         status: `pending` until the batch (or processor) has dealt with it.
-        result: the answer, once `status` is `ok`. error: the reason, once it is `failed` or `cancelled`.
+        result: the answer, once `status` is `ok`.
+        error: the reason, once `status` is `failed` or `cancelled`; what is cancelled stays so.
         deliveries: how often it was handed to `handle_batch`.
+        acknowledged: whether its acknowledger was told. place: what it can still be taken out of.
     """
 
     data: Any
@@ -70,7 +72,8 @@ class Message(msgspec.Struct, eq=False, weakref=False):
 
     def put_result(self, result: Any) -> Message:
         """Answer it."""
-        self.result, self.status = result, "ok"
+        if self.status != "cancelled":
+            self.result, self.status = result, "ok"
         return self
 
     def failed(self, reason: BaseException | Failure | str) -> Message:
@@ -81,16 +84,20 @@ class Message(msgspec.Struct, eq=False, weakref=False):
             reason = reason.to_error()
         elif not isinstance(reason, TriptychError):
             reason = Failure.of(reason).to_error()
-        self.error, self.status = reason, "failed"
+        if self.status != "cancelled":
+            self.error, self.status = reason, "failed"
         return self
 
-    def cancel(self) -> None:
-        """Its caller went away: take it out of the queue it waits in; work that has begun is not undone."""
-        if self.status != "pending":
-            return
-        self.error, self.status = ServeError("cancelled by its caller"), "cancelled"
-        if self.place is not None:
-            self.place.discard(self)
+    def cancel(self, reason: TriptychError | None = None) -> None:
+        """Nobody waits for the answer: leave the queue it waits in. Work that has begun is not undone.
+
+        Args:
+            reason: `DeadlineExceeded` if the deadline passed; None if its caller went away.
+        """
+        if self.status == "pending":
+            self.error, self.status = reason or ServeError("cancelled by its caller"), "cancelled"
+            if self.place is not None:
+                self.place.discard(self)
 
     def configure_ack(self, acknowledger: Acknowledger, ack_ref: Any = None) -> Message:
         """Have another acknowledger told.
@@ -103,7 +110,7 @@ class Message(msgspec.Struct, eq=False, weakref=False):
         return self
 
     def ack_immediately(self) -> Message:
-        """Tell the acknowledger now, as successful unless it has failed; nothing that happens later is told."""
+        """Tell the acknowledger now, as successful unless it has failed; what happens later is not told."""
         from triptych.serve.pipeline.acknowledger import acknowledge
 
         if self.status == "pending":

@@ -21,14 +21,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 )
 
 
-class RateLimit(Options):
+class RateLimit(Options, frozen=True):
     """At most `allowed_messages` leave the producer in any `interval_s` seconds."""
 
     allowed_messages: int
     interval_s: float = 1.0
 
 
-class ProducerOptions(Options):
+class ProducerOptions(Options, frozen=True):
     """The producer.
 
     Args:
@@ -42,20 +42,20 @@ class ProducerOptions(Options):
     rate_limiting: RateLimit | None = None
 
 
-class ProcessorsOptions(Options):
+class ProcessorsOptions(Options, frozen=True):
     """The processors: `concurrency` tasks, each asking for up to `max_demand` messages at a time."""
 
     concurrency: int = 1
     max_demand: int = 64
 
 
-class BatcherOptions(Options):
+class BatcherOptions(Options, frozen=True):
     """One batcher.
 
     Args:
         concurrency: batch processors, that is batches of this batcher in flight.
         batch_size: rows a batch is full at. A message with more rows gets a batch of its own.
-        batch_timeout_s: a batch that waited this long goes next, before fuller but younger ones of other keys.
+        batch_timeout_s: a batch that waited this long goes next, before younger ones of other keys.
         max_demand: rows held here and not yet handed to a batch processor; more stay in the producer.
         when_idle: hand out an unfilled batch as soon as a batch processor has nothing to do. False waits for
             `batch_size` or `batch_timeout_s`.
@@ -68,7 +68,7 @@ class BatcherOptions(Options):
     when_idle: bool = True
 
 
-class PipelineOptions(Options):
+class PipelineOptions(Options, frozen=True):
     """The pipeline.
 
     Args:
@@ -97,10 +97,9 @@ class PipelineOptions(Options):
             return msgspec.convert(settings, cls)
         except msgspec.ValidationError as error:
             unknown = str(error).partition("unknown field `")[2].partition("`")[0]
-            remedy = nearest(unknown, _names(cls)) if unknown else ""
+            remedy = nearest(unknown, NAMES) if unknown else ""
             raise ConfigError(str(error), where="pipeline options", remedy=remedy) from error
 
 
-def _names(*kinds: type[Options]) -> set[str]:
-    every = (PipelineOptions, ProducerOptions, ProcessorsOptions, BatcherOptions, RateLimit)
-    return {name for kind in (*kinds, *every) for name in kind.__struct_fields__}
+EVERY = (PipelineOptions, ProducerOptions, ProcessorsOptions, BatcherOptions, RateLimit)
+NAMES = {name for options in EVERY for name in options.__struct_fields__}

@@ -1,6 +1,6 @@
-"""What a worker is doing right now, readable after its death: eight shared bytes, written before and after each call.
+"""What a worker is doing right now, readable after its death: eight shared bytes, written around each call.
 
-So that a death is blamed on the work that was under way, and on nothing that merely waited in the same worker.
+So a death is blamed on the work that was under way, and on nothing that merely waited in the same worker.
 """
 
 from __future__ import annotations

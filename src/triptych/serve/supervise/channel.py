@@ -1,4 +1,4 @@
-"""The channel to a worker: frames over a socket pair, so that a kill can tear one frame and never misread another.
+"""The channel to a worker: frames over a socket pair; a kill can tear one, and none is ever misread.
 
 A frame is a header of 24 bytes (little endian) and a body::
 
@@ -10,7 +10,7 @@ A frame is a header of 24 bytes (little endian) and a body::
     id      u64  which piece of work
     crc     u32  CRC-32 of the 20 bytes before it and of the body
 
-Anything else ends the channel (`ConnectionAbortedError`): after a torn or corrupt frame nothing can be trusted.
+Anything else ends the channel (`ConnectionAbortedError`): after a corrupt frame nothing can be trusted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The first lines a spawned process runs: `python -m triptych.serve.supervise.child PARENT NAME TARGET FD`."""
+"""The first lines a spawned process runs: `-m triptych.serve.supervise.child PARENT NAME TARGET FD`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import msgspec
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """Seconds before a restart: none before the first in the window, then doubling from `first_s` up to `longest_s`.
+    """Seconds before a restart: none before the window's first, then doubling from `first_s` to `longest_s`.
 
     >>> [Backoff(0.1, 0.5).delay_s(recent) for recent in (1, 2, 3, 4, 9)]
     [0.0, 0.1, 0.2, 0.4, 0.5]

@@ -1,4 +1,4 @@
-"""The node's side of one worker: what it holds, whether it is alive, and what becomes of its work when it is not."""
+"""The node's side of one worker: what it holds, whether it is alive, whose work is handed back when not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Owner(Protocol):
         """The worker has room for more."""
 
     def link_gone(self, link: WorkerLink, doing: tuple[Doing, int], reason: str) -> None:
-        """The worker is dead; `link.batches` and `link.streams` are what it still held, `doing` what it was at."""
+        """The worker is dead: `link.batches`, `link.streams` are what it held, `doing` what it was at."""
 
 
 class WorkerLink:

@@ -33,7 +33,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
-    """Counters since start (batches, payloads, deaths, hangs, redispatched) and levels now (the rest)."""
+    """Counters since start (`batches` to `restarts`) and levels now (the rest)."""
 
     batches: int
     payloads: int

@@ -1,4 +1,4 @@
-"""What a supervisor knows of a child: how to start it, whether to start it again, how long it may take to stop."""
+"""What a supervisor knows of a child: how to start it, whether to start it again, how to stop it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Exit(msgspec.Struct, frozen=True):
         signal: number of the signal that ended a process.
         exception: what a task raised.
         detail: a sentence about the cause, if one is known.
-        charged: whether this end counts against the supervisor's restart intensity. The death of a worker that was
-            computing is charged to the work it held (`max_deliveries` bounds it), not to the supervisor.
+        charged: whether this end counts against the supervisor's restart intensity. The death of a worker that
+            was computing is charged to the work it held (`max_deliveries` bounds it), not to the supervisor.
     """
 
     code: int | None = None
@@ -98,7 +98,7 @@ class ChildCounts(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True):
     """Something an operator wants to read about: who, what, why.
 
-    `kind` is one of `started died restarting escalated stopped` (supervisors), `ready hung redispatched` (pools).
+    `kind` is one of `started died restarted escalated stopped` (supervisors), `ready hung redispatched` (pools).
     """
 
     kind: str

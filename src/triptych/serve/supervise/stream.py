@@ -10,7 +10,7 @@ from triptych.errors import Overloaded
 
 
 class PieceStream:
-    """The pieces of one stream's answer, read with `async for`; close it (`contextlib.aclosing`) if you stop early.
+    """The pieces of one stream's answer, for `async for`; close it (`contextlib.aclosing`) if you stop early.
 
     Attributes:
         slots: how many slots of a worker it takes: one, or all of them once it is suspected of killing workers.

@@ -1,4 +1,4 @@
-"""A supervisor: starts children in order, restarts the ones that die, stops them in reverse, and knows when to give up."""
+"""A supervisor: starts children in order, restarts those that die, stops in reverse, knows when to give up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Supervisor:
     Args:
         children: specs, in the order in which to start them.
         name: how events call this supervisor.
-        strategy: whom a death takes along: nobody (`one_for_one`), those started later (`rest_for_one`), or all.
+        strategy: whom a death takes along: nobody (`one_for_one`), those started later (`rest_for_one`), all.
         max_restarts: more than this many charged deaths within `max_seconds` end the supervisor itself.
         backoff: how long to wait before a restart.
         on_event: called with every `Event`.
@@ -67,6 +67,8 @@ class Supervisor:
         self._sleep = sleep
         self._exits: asyncio.Queue[tuple[Entry, Child, Exit]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._end: Exit | None = None
+        self._ended = asyncio.Event()
 
     @property
     def pid(self) -> None:
@@ -76,7 +78,7 @@ class Supervisor:
     async def start(self) -> None:
         """Start every child, in order.
 
-        Raises: SupervisorFailed if a child fails to start more often than `max_restarts` allows; none is left running.
+        Raises: SupervisorFailed if starts fail more often than `max_restarts` allows; no child is left running.
         """
         try:
             for entry in self._entries:
@@ -98,21 +100,18 @@ class Supervisor:
 
     async def wait(self) -> Exit:
         """Return once the supervisor has been stopped (code 0) or has given up (its exception)."""
-        task = self._started()
-        await asyncio.wait([task])
-        error = None if task.cancelled() else task.exception()
-        return Exit(code=0) if error is None else Exit(exception=error)
+        while self._end is None:
+            await self._ended.wait()
+        return self._end
 
     async def stop(self, shutdown: Shutdown = "infinity") -> Exit:
-        """Stop every child in reverse order, each within its own `shutdown`; `brutal_kill` is passed on to them."""
-        if self._task is None:
-            return Exit(code=0)
-        if not self._task.done():
+        """Stop every child in reverse order, within its own `shutdown`; `brutal_kill` is passed on."""
+        if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
         await self._take_down(self._entries, "brutal_kill" if shutdown == "brutal_kill" else None)
         self._tell("stopped")
-        return await self.wait()
+        return self._finish(Exit(code=0))
 
     def which_children(self) -> list[ChildInfo]:
         """The children in start order."""
@@ -123,10 +122,11 @@ class Supervisor:
         active = sum(entry.child is not None for entry in self._entries)
         return ChildCounts(len(self._entries), active, sum(entry.restarts for entry in self._entries))
 
-    def _started(self) -> asyncio.Task[None]:
-        if self._task is None:
-            raise ConfigError("not started", where=self.name, remedy="await start() first")
-        return self._task
+    def _finish(self, end: Exit) -> Exit:
+        """Note how the supervisor ended; the first time counts."""
+        self._end = self._end or end
+        self._ended.set()
+        return self._end
 
     @staticmethod
     def _describe(entry: Entry) -> ChildInfo:
@@ -148,9 +148,9 @@ class Supervisor:
                 entry, child, end = await self._exits.get()
                 if entry.child is child:  # else it was taken down on purpose in the meantime
                     await self._handle_exit(entry, end)
-        except SupervisorFailed:
+        except SupervisorFailed as error:
             await self._take_down(self._entries)
-            raise
+            self._finish(Exit(exception=error))
 
     async def _handle_exit(self, entry: Entry, end: Exit) -> None:
         self._tell("died", entry, end.reason)
@@ -199,9 +199,10 @@ class Supervisor:
 
     async def _take_down(self, entries: Sequence[Entry], shutdown: Shutdown | None = None) -> None:
         for entry in reversed(entries):
-            child, entry.child, entry.restarting = entry.child, None, False
+            entry.restarting = False
             if entry.watcher is not None:
                 entry.watcher.cancel()
                 entry.watcher = None
-            if child is not None:
-                await child.stop(entry.spec.shutdown if shutdown is None else shutdown)
+            if entry.child is not None:
+                await entry.child.stop(entry.spec.shutdown if shutdown is None else shutdown)
+                entry.child = None

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class StreamEvent(msgspec.Struct, frozen=True, array_like=True):
-    """One step of one stream: a piece of its answer, and whether it was the last (`failure`: it ended badly)."""
+    """One step of one stream: a piece of its answer, whether it was the last, whether it ended badly."""
 
     stream_id: int
     piece: bytes = b""
@@ -31,12 +31,12 @@ class StreamEvent(msgspec.Struct, frozen=True, array_like=True):
 class WorkHandler(Protocol):
     """The work itself. One thread calls it; it may crash, hang or be killed without harm to anyone else.
 
-    It is made by the factory named in `WorkerPool(target=...)`, called with `args` in the worker process. Answers
-    must depend on the payload alone, because work that lost its worker is done again by another.
+    It is made by the factory named in `WorkerPool(target=...)`, called with `args` in the worker process. Answers must
+    depend on the payload alone, because work that lost its worker is done again by another.
     """
 
     def handle_batch(self, payloads: list[bytes]) -> list[bytes | Failure]:
-        """Answer one-shot work: one answer per payload, in the same order. Raising fails the batch as a whole."""
+        """Answer one-shot work: one answer per payload, in their order. Raising fails the batch as a whole."""
 
     def open_stream(self, stream_id: int, payload: bytes) -> None:
         """Let a stream join; raising ends that stream alone."""
@@ -44,9 +44,9 @@ class WorkHandler(Protocol):
     def step(self) -> list[StreamEvent]:
         """Advance every open stream by one step; called in a loop while streams are open.
 
-        Between steps the channel is drained, so batches, new streams and cancellations interleave. A stream whose
-        event says `done` or carries a failure is closed by the loop: `close_stream` is not called for it. Raising
-        fails every open stream.
+        Between steps the channel is drained, so batches, new streams and cancellations interleave. A stream that says
+        `done` or carries a failure is over: `close_stream` is not called for it. Raising fails every open stream,
+        and `close_stream` is called for each.
         """
 
     def close_stream(self, stream_id: int) -> None:
@@ -176,7 +176,7 @@ class Worker:
 
 
 def serve(call: dict[str, Any]) -> int:
-    """Entry point of a worker process (`spawn`'s target): make the handler, say READY, serve until the channel ends."""
+    """Entry point of a worker process: make the handler, say READY, serve until the channel ends."""
     given = msgspec.convert(call, WorkerCall)
     channel = BlockingChannel(socket.socket(fileno=given.channel))
     module, _, factory = given.target.partition(":")
