@@ -119,7 +119,7 @@ class Engine:
     def sample_rows(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
         """One sample per (seed, index), shape (len(seeds), *sample_shape). Row r depends on (seeds[r], indices[r]) alone.
 
-        A sample of a text model is a row of token ids, drawn from an empty prompt.
+        A sample of a text model is a row of token ids: token 0, and what is drawn after it.
         """
         match self.manifest.sampler:
             case LatentSampler(graph=graph, input=name, output=output, latent_shape=shape):
@@ -219,19 +219,19 @@ class Engine:
         return Tokenizer(self._tokenizer_json, vocab_size)
 
     def _sample_tokens(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
-        """Rows of token ids, each as long as a sample is."""
-        length = math.prod(map(int, self.manifest.sample.shape))
+        """Rows of token ids as long as a sample is: token 0, and what is drawn after it."""
+        spec = self.manifest.sample
+        length = math.prod(map(int, spec.shape))
         loop = self.decode_loop(min(SLOTS, len(seeds)))
-        requests = (
-            GenerationRequest(prompt="", max_tokens=length, seed=seed, index=index)
-            for seed, index in zip(seeds, indices, strict=True)
-        )
-        made: dict[int, list[int]] = {loop.add(request): [] for request in requests}
+        made: dict[int, list[int]] = {}
+        for seed, index in zip(seeds, indices, strict=True):
+            request = GenerationRequest(prompt=(0,), max_tokens=length, seed=seed, index=index)
+            made[loop.add(request)] = [0]
         while len(loop):
             for event in loop.step():
                 made[event.id].append(event.token_id)
-        shape = (len(seeds), *map(int, self.manifest.sample.shape))
-        return np.array(list(made.values()), dtype=self.manifest.sample.dtype).reshape(shape)
+        rows = [row[:length] for row in made.values()]
+        return np.array(rows, dtype=spec.dtype).reshape(len(rows), *map(int, spec.shape))
 
     def close(self) -> None:
         """Let go of sessions and mapped files."""

@@ -12,7 +12,7 @@ import onnxruntime
 from triptych.bundle.manifest import GraphRecord, TextSampler
 from triptych.bundle.reader import Bundle
 from triptych.errors import BundleRefused
-from triptych.infer.rows import split
+from triptych.infer.rows import pad, split
 
 Array = np.ndarray
 
@@ -92,21 +92,22 @@ class OnnxRuntimeDecoder:
         shape = (rows, sampler.kv_heads, sampler.block_size, sampler.head_dim)
         past = [spec.name for spec in record.inputs if spec.name.startswith("past_")]
         self._memory = {name: np.zeros(shape, np.float32) for name in past}
-        self._vocab_size = sampler.vocab_size
+        self._vocab_size, self._block_size = sampler.vocab_size, sampler.block_size
 
     def prefill(self, slot: int, tokens: Sequence[int]) -> Array:
         """Read `tokens` from the beginning into row `slot`; returns the next token's logits, (V,)."""
-        return self._run(np.array([tokens], np.int64), np.array([len(tokens)]), slot)[0]
+        logits: Array = self._run(
+            np.array([tokens], np.int64), np.array([len(tokens) - 1]), slot, len(tokens)
+        )[0]
+        return logits
 
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
         """Read one more token into each of rows 0, 1, ...; returns (B, V)."""
         parts = []
         for held, size in split(len(tokens), self._buckets):
-            count = held.stop - held.start
-            read, total = np.zeros((size, 1), np.int64), np.ones(size, np.int64)
-            read[:count, 0] = tokens[held]
-            total[:count] += np.asarray(lengths[held], np.int64)
-            parts.append(self._run(read, total, held.start)[:count])
+            read = pad(np.array(tokens[held], np.int64)[:, None], size)
+            last = pad(np.array(lengths[held], np.int64), size)
+            parts.append(self._run(read, last, held.start, self._block_size)[: held.stop - held.start])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def move(self, source: int, destination: int) -> None:
@@ -114,27 +115,29 @@ class OnnxRuntimeDecoder:
         for memory in self._memory.values():
             memory[destination] = memory[source]
 
-    def _run(self, tokens: Array, total: Array, start: int) -> Array:
-        """Logits of the last of `tokens` (B, T) for rows from `start` on, which hold `total` tokens with these."""
-        binding = self._session.io_binding()
+    def _run(self, tokens: Array, last: Array, start: int, in_use: int) -> Array:
+        """Logits after `tokens` (B, T), read into rows from `start` on; `last` are the positions of the last of them.
+
+        `in_use` tells the graph a prompt (the number of tokens) from a step (anything more).
+        """
+        rows = slice(start, start + len(tokens))
         logits = np.empty((len(tokens), self._vocab_size), np.float32)
-        bind_input(binding, "tokens", tokens)
-        bind_input(binding, "seqlens_k", (total - 1).astype(np.int32))
-        bind_input(binding, "total_sequence_length", np.array(total.max(), np.int32))
-        for name, memory in self._memory.items():
-            rows = memory[start : start + len(tokens)]
-            bind_input(binding, name, rows)
-            bind_output(binding, name.replace("past_", "present_"), rows)
-        bind_output(binding, "logits", logits)
+        cache = {name: memory[rows] for name, memory in self._memory.items()}
+        inputs = {
+            "tokens": tokens,
+            "seqlens_k": last.astype(np.int32),
+            "total_sequence_length": np.array(in_use, np.int32),
+            **cache,
+        }
+        outputs = {"logits": logits} | {
+            name.replace("past_", "present_"): part for name, part in cache.items()
+        }
+        binding = (
+            self._session.io_binding()
+        )  # holds addresses, not arrays: `inputs` must live until the run is over
+        for name, array in inputs.items():
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         self._session.run_with_iobinding(binding)
         return logits
-
-
-def bind_input(binding: Any, name: str, array: Array) -> None:
-    """Let a graph read its input where `array` lies."""
-    binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-
-
-def bind_output(binding: Any, name: str, array: Array) -> None:
-    """Let a graph write its output where `array` lies."""
-    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

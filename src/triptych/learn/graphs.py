@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,14 @@ def trace(graph: Graph) -> onnx.ModelProto:
     free = {
         name: torch.export.Dim(name) for spec in graph.inputs for name in spec.shape if isinstance(name, str)
     }
-    shapes = [
+    shapes: list[Any] = [
         {axis: free[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in graph.inputs
     ]
+    kinds = [parameter.kind for parameter in signature(graph.module.forward).parameters.values()]
+    if Parameter.VAR_POSITIONAL in kinds:  # torch wants the shapes of *rest as one tuple
+        rest = kinds.index(Parameter.VAR_POSITIONAL)
+        shapes[rest:] = [tuple(shapes[rest:])]
     log, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
     log.setLevel(logging.ERROR)
     try:
@@ -151,4 +156,6 @@ def check(file: Path, graph: Graph) -> None:
     for specs, values in ((graph.inputs, model.graph.input), (graph.outputs, model.graph.output)):
         names, found = [spec.name for spec in specs], [value.name for value in values]
         if names != found:
-            raise ExportError(f"has {', '.join(found)}", where=where, valid=f"the declared {', '.join(names)}")
+            raise ExportError(
+                f"has {', '.join(found)}", where=where, valid=f"the declared {', '.join(names)}"
+            )

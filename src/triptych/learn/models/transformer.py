@@ -20,6 +20,7 @@ from triptych.bundle.manifest import TensorSpec, TextSampler
 from triptych.errors import InputError
 from triptych.learn.maths.language import bits_per_byte, next_token_nll, perplexity
 from triptych.learn.models.base import Batch, Config, GenerativeModel, Graph, Progress, Terms, Turn
+from triptych.learn.models.transformer_graphs import next_token
 from triptych.learn.nn import Block, KeyValueCache, Mask, Rotary
 from triptych.learn.nn.block import Activation
 
@@ -187,12 +188,12 @@ class Transformer(GenerativeModel):
         return [int(token) for token in ids]
 
     def graphs(self) -> tuple[Graph, ...]:
-        """`score`: tokens to the logits of each next token."""
+        """`score`: tokens to the logits of each next token; `next_token`: the same step by step, with a cache."""
         tokens, sizes = self.sample_spec(), ("batch", "time")
         tokens = TensorSpec(name="tokens", shape=sizes, dtype="int64", low=tokens.low, high=tokens.high)
         logits = TensorSpec(name="logits", shape=(*sizes, self.config.vocab_size))
         example = torch.randint(self.config.vocab_size, (2, self.config.block_size))
-        return (Graph("score", self, (tokens,), (logits,), (example,)),)
+        return Graph("score", self, (tokens,), (logits,), (example,)), next_token(self)
 
     def sampler(self) -> TextSampler:
         """Prefill a prompt, then draw token after token."""
