@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from triptych.bundle.manifest import GraphRecord, Manifest, TextSampler
+from triptych.bundle.manifest import MANIFEST, GraphRecord, Manifest, TextSampler
 from triptych.bundle.reader import read_manifest
 from triptych.errors import ConfigError, NotFoundError, nearest
 
@@ -18,6 +18,7 @@ class Model:
         self.folder, self.manifest = folder, manifest
         self.name, self.version = manifest.name, manifest.version
         self.graphs: dict[str, GraphRecord] = {graph.name: graph for graph in manifest.graphs}
+        self.created_at_s = int((folder / MANIFEST).stat().st_mtime)
         self.is_text = isinstance(manifest.sampler, TextSampler)
 
     @cached_property
@@ -68,6 +69,9 @@ class Catalog(dict[str, Model]):
         """
         if name not in self:
             raise NotFoundError(
-                f"there is no model `{name}`", where="model", valid=", ".join(self), remedy=nearest(name, self)
+                f"there is no model `{name}`",
+                where="model",
+                valid=", ".join(self),
+                remedy=nearest(name, self),
             )
         return self[name]

@@ -7,7 +7,8 @@ at once and let them join and leave between token steps.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Sequence
+import time
+from collections.abc import AsyncGenerator, Hashable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,6 +25,7 @@ from triptych.serve.pipeline.producer import QueueProducer
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.pool import WorkerInfo
+from triptych.serve.supervise.stream import PieceStream
 from triptych.serve.work import ProbeWork, TextPiece, TextWork, Work
 
 PROBE_S = 1.0
@@ -35,7 +37,7 @@ class Pool(Protocol):
     async def run(self, payloads: list[bytes], *, deadline_s: float | None = None) -> list[bytes | Failure]:
         """One answer per payload."""
 
-    def stream(self, payload: bytes, *, deadline_s: float | None = None) -> AsyncIterator[bytes]:
+    def stream(self, payload: bytes, *, deadline_s: float | None = None) -> PieceStream:
         """The pieces of one answer."""
 
     async def idle(self) -> None:
@@ -68,7 +70,9 @@ class Dispatch(Handler):
             if message.deliveries > 1:
                 metrics.redelivered.inc()
         deadlines = [message.deadline_s for message in messages if message.deadline_s is not None]
-        answers = await self._pool.run([message.data for message in messages], deadline_s=max(deadlines, default=None))
+        answers = await self._pool.run(
+            [message.data for message in messages], deadline_s=max(deadlines, default=None)
+        )
         metrics.compute_duration.observe(asyncio.get_running_loop().time() - started_at_s)
         for message, answer in zip(messages, answers, strict=True):
             if isinstance(answer, Failure):
@@ -84,11 +88,15 @@ class Gateway:
         catalog, settings, metrics: what they are named.
         pipeline: the child to supervise.
         is_draining: set once the server is on its way down.
+        started_at_s: on the monotonic clock.
     """
 
-    def __init__(self, catalog: Catalog, pool: Pool, settings: Settings, metrics: Metrics, workers: int = 1) -> None:
+    def __init__(
+        self, catalog: Catalog, pool: Pool, settings: Settings, metrics: Metrics, workers: int = 1
+    ) -> None:
         self.catalog, self.pool, self.settings, self.metrics = catalog, pool, settings, metrics
         self.is_draining = False
+        self.started_at_s = time.monotonic()
         queue = settings.queue
         self._producer = QueueProducer(ProducerOptions(capacity=queue.capacity))
         batcher = BatcherOptions(
@@ -104,7 +112,12 @@ class Gateway:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_piece = msgspec.msgpack.Decoder(TextPiece).decode
         self._probe: asyncio.Task[bool] | None = None
-        metrics.watch_queue(lambda: len(self._producer))
+        metrics.watch_queue(lambda: self.queue_depth)
+
+    @property
+    def queue_depth(self) -> int:
+        """Requests waiting for a batch."""
+        return len(self._producer)
 
     def submit(self, work: Work, *, rows: int, key: Hashable, deadline_s: float) -> Ticket:
         """Queue work for a batch of its `key`.
@@ -124,14 +137,14 @@ class Gateway:
         self._producer.offer(message)
         return Ticket(message)
 
-    async def stream(self, work: TextWork, *, deadline_s: float) -> AsyncIterator[TextPiece]:
+    async def stream(self, work: TextWork, *, deadline_s: float) -> AsyncGenerator[TextPiece, None]:
         """The pieces of a text as they are made; closing the iterator stops it within a token."""
         pieces = self.pool.stream(self._encode(work), deadline_s=deadline_s)
         try:
             async for piece in pieces:
                 yield self._decode_piece(piece)
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
+            await pieces.aclose()
 
     async def is_ready(self) -> bool:
         """Whether workers answer and a real batch of every model was computed just now, within a second."""

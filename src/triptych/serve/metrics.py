@@ -21,20 +21,30 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=False)
         self.requests = self._counter("requests", "Requests answered.", "model", "code")
         self.request_duration = self._histogram("request_duration_seconds", "Arrival to last byte.", "model")
-        self.queue_duration = self._histogram("queue_duration_seconds", "Acceptance to the start of its batch.")
+        self.queue_duration = self._histogram(
+            "queue_duration_seconds", "Acceptance to the start of its batch."
+        )
         self.compute_duration = self._histogram("compute_duration_seconds", "A batch's time in a worker.")
         self.batch_rows = Histogram(
             "triptych_batch_rows", "Rows of a batch.", buckets=ROWS, registry=self.registry
         )
         self.batch_emitted = self._counter("batch_emitted", "Batches by why they were emitted.", "reason")
-        self.first_token = self._histogram("time_to_first_token_seconds", "Acceptance to first token.", "model")
-        self.each_token = self._histogram("time_per_output_token_seconds", "Between tokens of a stream.", "model")
-        self.worker_restarts = self._counter("worker_restarts", "Workers replaced, by cause of death.", "reason")
+        self.first_token = self._histogram(
+            "time_to_first_token_seconds", "Acceptance to first token.", "model"
+        )
+        self.each_token = self._histogram(
+            "time_per_output_token_seconds", "Between tokens of a stream.", "model"
+        )
+        self.worker_restarts = self._counter(
+            "worker_restarts", "Workers replaced, by cause of death.", "reason"
+        )
         self.redelivered = self._counter("redelivered", "Requests computed again after their worker died.")
         self.expired = self._counter("expired", "Requests whose deadline passed.", "model")
         self.cancelled = self._counter("cancelled", "Requests whose client went away.", "model")
         self.in_progress = Gauge("triptych_in_progress", "Requests being answered.", registry=self.registry)
-        self._queue_depth = Gauge("triptych_queue_depth", "Requests waiting for a batch.", registry=self.registry)
+        self._queue_depth = Gauge(
+            "triptych_queue_depth", "Requests waiting for a batch.", registry=self.registry
+        )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"triptych_{name}", meaning, labels, registry=self.registry)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from triptych.bundle import pictures
 from triptych.bundle.manifest import LatentSampler, TextSampler
 from triptych.errors import InputError
 from triptych.infer import DecodeLoop, Engine, GenerationRequest, load
-from triptych.serve.bodies import as_npy, as_png, encode_json, from_npy
+from triptych.infer.decoding import prompt_tokens
+from triptych.serve.bodies import as_npy, encode_json, from_npy
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.worker import StreamEvent
 from triptych.serve.work import NPY, PNG, AnyWork, ProbeWork, RunWork, SampleWork, TextPiece, TextWork
@@ -37,6 +40,14 @@ def handler(settings: dict[str, Any]) -> ModelHandler:
     return ModelHandler({engine.manifest.name: engine for engine in engines}, wanted.slots)
 
 
+class Text(NamedTuple):
+    """An open stream: its model, its id in the model's loop, and the length of its prompt."""
+
+    model: str
+    id: int
+    prompt_tokens: int
+
+
 class ModelHandler:
     """Answers samples and graph runs in batches, and continues texts token by token."""
 
@@ -49,7 +60,7 @@ class ModelHandler:
             for name, engine in engines.items()
             if isinstance(engine.manifest.sampler, TextSampler)
         }
-        self._streams: dict[int, tuple[str, int]] = {}  # stream id -> model, id in its loop
+        self._streams: dict[int, Text] = {}
         self._readers: dict[tuple[str, int], int] = {}
 
     def handle_batch(self, payloads: list[bytes]) -> list[Answer]:
@@ -78,8 +89,10 @@ class ModelHandler:
         if not isinstance(work, TextWork):
             raise InputError(f"got {type(work).__name__}", where="stream", valid="TextWork")
         fields = {name: getattr(work, name) for name in work.__struct_fields__ if name != "model"}
-        inner = self._loops[work.model].add(GenerationRequest(**fields))
-        self._streams[stream_id] = work.model, inner
+        request = GenerationRequest(**fields)
+        inner = self._loops[work.model].add(request)
+        length = len(prompt_tokens(self._engines[work.model].tokenizer, request))
+        self._streams[stream_id] = Text(work.model, inner, length)
         self._readers[work.model, inner] = stream_id
 
     def step(self) -> list[StreamEvent]:
@@ -88,8 +101,9 @@ class ModelHandler:
         for model, loop in self._loops.items():
             for event in loop.step() if len(loop) else ():
                 stream_id = self._readers[model, event.id]
-                piece = TextPiece(event.text, event.token_id, event.logprob, event.finish_reason)
                 done = event.finish_reason is not None
+                length = self._streams[stream_id].prompt_tokens if done else 0
+                piece = TextPiece(event.text, event.token_id, event.logprob, event.finish_reason, length)
                 events.append(StreamEvent(stream_id, self._encode(piece), done))
                 if done:
                     self._forget(stream_id)
@@ -98,18 +112,18 @@ class ModelHandler:
     def close_stream(self, stream_id: int) -> None:
         """Free the slot of a text nobody reads any more."""
         if stream_id in self._streams:
-            model, inner = self._forget(stream_id)
-            self._loops[model].cancel(inner)
+            text = self._forget(stream_id)
+            self._loops[text.model].cancel(text.id)
 
     def close(self) -> None:
         """Let go of the engines."""
         for engine in self._engines.values():
             engine.close()
 
-    def _forget(self, stream_id: int) -> tuple[str, int]:
-        place = self._streams.pop(stream_id)
-        del self._readers[place]
-        return place
+    def _forget(self, stream_id: int) -> Text:
+        text = self._streams.pop(stream_id)
+        del self._readers[text.model, text.id]
+        return text
 
 
 def sample(engine: Engine, works: Sequence[SampleWork]) -> list[Answer]:
@@ -121,7 +135,7 @@ def sample(engine: Engine, works: Sequence[SampleWork]) -> list[Answer]:
     for work in works:
         mine = rows[start : start + work.n]
         start += work.n
-        answers.append(attempt(lambda work=work, mine=mine: write_samples(engine, work, mine)))
+        answers.append(attempt(partial(write_samples, engine, work, mine)))
     return answers
 
 
@@ -130,7 +144,7 @@ def write_samples(engine: Engine, work: SampleWork, samples: Array) -> bytes:
     if work.accept == NPY:
         return as_npy(samples)
     if work.accept == PNG:
-        return as_png(samples, engine.manifest.sample)
+        return pictures.png(samples)
     manifest = engine.manifest
     return encode_json(
         {
@@ -162,7 +176,7 @@ def run(engine: Engine, works: Sequence[RunWork]) -> list[Answer]:
         for number, inputs in members:
             stop = start + len(next(iter(inputs.values())))
             mine = {name: array[start:stop] for name, array in outputs.items()}
-            answers[number] = attempt(lambda work=works[number], mine=mine: write_outputs(engine, work, mine))
+            answers[number] = attempt(partial(write_outputs, engine, works[number], mine))
             start = stop
     return [answers[number] for number in range(len(works))]
 
@@ -182,7 +196,12 @@ def write_outputs(engine: Engine, work: RunWork, outputs: Mapping[str, Array]) -
         return as_npy(next(iter(outputs.values())))
     arrays = {name: {"shape": array.shape, "values": array.tolist()} for name, array in outputs.items()}
     return encode_json(
-        {"model": engine.manifest.name, "version": engine.manifest.version, "graph": work.graph, "outputs": arrays}
+        {
+            "model": engine.manifest.name,
+            "version": engine.manifest.version,
+            "graph": work.graph,
+            "outputs": arrays,
+        }
     )
 
 

@@ -29,7 +29,9 @@ class Http(Section, frozen=True):
     host: Annotated[str, Meta(description="address to listen on; 0.0.0.0 is every interface")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     token: Annotated[str, Meta(description="bearer token that /v1 and /v2 ask for; empty asks for none")] = ""
-    header_timeout_s: Annotated[Seconds, Meta(description="a request's header must be here by then (408)")] = 10.0
+    header_timeout_s: Annotated[
+        Seconds, Meta(description="a request's header must be here by then (408)")
+    ] = 10.0
     keep_alive_s: Annotated[Seconds, Meta(description="an idle connection is closed after this long")] = 75.0
     backlog: Annotated[Count, Meta(description="connections that may wait to be accepted")] = 2048
 
@@ -42,7 +44,8 @@ class Limits(Section, frozen=True):
     rows: Annotated[Count, Meta(description="most samples, or rows of input, of one request (400)")] = 256
     tokens: Annotated[Count, Meta(description="most tokens one request may ask for (400)")] = 4096
     request_timeout_s: Annotated[
-        Seconds, Meta(description="deadline when the Request-Timeout header names none, and its largest value (504)")
+        Seconds,
+        Meta(description="deadline when the Request-Timeout header names none, and its largest value (504)"),
     ] = 60.0
 
 
@@ -54,8 +57,12 @@ class Workers(Section, frozen=True):
     engine: Annotated[str, Meta(description="engine that runs the graphs")] = "auto"
     slots: Annotated[Count, Meta(description="text streams that one worker and model decode together")] = 16
     start_timeout_s: Annotated[Seconds, Meta(description="a worker not ready by then is killed")] = 60.0
-    hang_timeout_s: Annotated[Seconds, Meta(description="a worker silent for this long at work is killed")] = 30.0
-    max_restarts: Annotated[int, Meta(ge=0, description="restarts in max_seconds before the server gives up")] = 3
+    hang_timeout_s: Annotated[
+        Seconds, Meta(description="a worker silent for this long at work is killed")
+    ] = 30.0
+    max_restarts: Annotated[
+        int, Meta(ge=0, description="restarts in max_seconds before the server gives up")
+    ] = 3
     max_seconds: Annotated[Seconds, Meta(description="window in which restarts are counted")] = 5.0
 
 
@@ -107,7 +114,9 @@ def read_settings(config: Path | None = None, overrides: Iterable[str] = ()) -> 
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
         raise ConfigError(
-            problem, where=path.rstrip("`") or str(config), remedy="`triptych serve --print-config` shows all settings"
+            problem,
+            where=path.rstrip("`") or str(config),
+            remedy="`triptych serve --print-config` shows all settings",
         ) from error
 
 
@@ -131,7 +140,9 @@ def _fields(section: Section) -> Iterator[tuple[str, Any, str]]:
 
 
 def _description(hint: Any) -> str:
-    return next((m.description for m in reversed(get_args(hint)) if isinstance(m, Meta) and m.description), "")
+    return next(
+        (m.description for m in reversed(get_args(hint)) if isinstance(m, Meta) and m.description), ""
+    )
 
 
 def _toml(value: Any) -> str:
@@ -157,7 +168,9 @@ def _check_names(tree: dict[str, Any], section: type[Section], where: str) -> No
             )
         if isinstance(hints[key], type) and issubclass(hints[key], Section):
             if not isinstance(value, dict):
-                raise ConfigError(f"`{key}` is a section", where=where, valid=f"[{key}] with settings below it")
+                raise ConfigError(
+                    f"`{key}` is a section", where=where, valid=f"[{key}] with settings below it"
+                )
             _check_names(value, hints[key], f"{where} [{key}]")
 
 

@@ -49,12 +49,16 @@ class TextWork(Work, frozen=True, tag="text"):
 
 
 class TextPiece(msgspec.Struct, frozen=True, array_like=True):
-    """One token of a continuation: its text may be empty while it is held back. The last has a `finish_reason`."""
+    """One token of a continuation: its text may be empty while it is held back.
+
+    The last one has a `finish_reason`, and says how many tokens the prompt had.
+    """
 
     text: str
     token_id: int
     logprob: float
     finish_reason: str | None = None
+    prompt_tokens: int = 0
 
 
 AnyWork = SampleWork | RunWork | ProbeWork | TextWork

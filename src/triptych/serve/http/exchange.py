@@ -35,11 +35,22 @@ class Exchange:
         is_gone: whether the client went away.
     """
 
-    __slots__ = ("_receive", "_send", "_watcher", "arrived_at_s", "deadline_s", "gateway", "headers", "is_gone")
-    __slots__ += ("model", "scope", "status")
+    __slots__ = (
+        "_watcher",
+        "arrived_at_s",
+        "deadline_s",
+        "gateway",
+        "headers",
+        "is_gone",
+        "model",
+        "receive",
+        "scope",
+        "send",
+        "status",
+    )
 
     def __init__(self, gateway: Gateway, scope: Any, receive: Receive, send: Send) -> None:
-        self.gateway, self.scope, self._receive, self._send = gateway, scope, receive, send
+        self.gateway, self.scope, self.receive, self.send = gateway, scope, receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.arrived_at_s = asyncio.get_running_loop().time()
         self.deadline_s = self.arrived_at_s + gateway.settings.limits.request_timeout_s
@@ -88,7 +99,13 @@ class Exchange:
         kind = header.partition(b";")[0].strip().lower().decode("latin-1")
         if kind not in taken:
             valid = ", ".join(taken)
-            raise Refusal(415, f"got `{kind}`", where="Content-Type", valid=valid, remedy=f"send `Content-Type: {taken[0]}`")
+            raise Refusal(
+                415,
+                f"got `{kind}`",
+                where="Content-Type",
+                valid=valid,
+                remedy=f"send `Content-Type: {taken[0]}`",
+            )
         return kind
 
     async def body(self) -> bytes:
@@ -99,7 +116,9 @@ class Exchange:
         limit = self.gateway.settings.limits.body_bytes
         length = self.headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in self.headers:
-            raise Refusal(411, "there is no body", where="Content-Length", remedy="send a JSON object, `{}` at least")
+            raise Refusal(
+                411, "there is no body", where="Content-Length", remedy="send a JSON object, `{}` at least"
+            )
         if length is not None and int(length) > limit:
             raise too_large(int(length), limit)
         try:
@@ -110,9 +129,10 @@ class Exchange:
             raise Refusal(408, "the body did not come in time", where="body", headers=close) from error
 
     async def _read(self, limit: int) -> bytes:
-        parts, size = [], 0
+        parts: list[bytes] = []
+        size = 0
         while True:
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] == "http.disconnect":
                 self.is_gone = True
                 raise asyncio.CancelledError
@@ -136,7 +156,7 @@ class Exchange:
         """Call `gone` if the client goes away before the answer is complete."""
 
         async def wait() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
+            while (await self.receive())["type"] != "http.disconnect":
                 pass
             if not self.is_gone:
                 self.is_gone = True
@@ -154,16 +174,16 @@ class Exchange:
         self.status = status
         extra = [(b"connection", b"close")] if self.gateway.is_draining else []
         start = [(b"content-type", content_type.encode()), *headers, *extra]
-        await self._send({"type": "http.response.start", "status": status, "headers": start})
+        await self.send({"type": "http.response.start", "status": status, "headers": start})
 
     async def answer(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
         """Send the whole answer."""
         await self.begin(status, content_type, [(b"content-length", b"%d" % len(body)), *headers])
-        await self._send({"type": "http.response.body", "body": body})
+        await self.send({"type": "http.response.body", "body": body})
 
     async def piece(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of an answer that has begun; waits while the client's buffer is full."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 def choose(header: str, offered: Sequence[str]) -> str | None:

@@ -66,7 +66,7 @@ def headers_of(error: Exception, status: int) -> Headers:
     return retry + (error.headers if isinstance(error, Refusal) else [])
 
 
-def describe(error: Exception, status: int) -> tuple[str, str, str]:
+def describe(error: Exception) -> tuple[str, str, str]:
     """Message, parameter and hint; of an unexpected error only that it happened, its traceback goes to the log."""
     if not isinstance(error, TriptychError):
         log.error("unexpected %s", type(error).__name__, exc_info=error)
@@ -79,17 +79,19 @@ def describe(error: Exception, status: int) -> tuple[str, str, str]:
 
 def native_body(error: Exception, status: int) -> bytes:
     """`{"error": {"type", "message", "param", "hint"}}`."""
-    message, param, hint = describe(error, status)
+    message, param, hint = describe(error)
     kind = NAMES.get(status, "error")
     return encode({"error": {"type": kind, "message": message, "param": param or None, "hint": hint or None}})
 
 
 def openai_body(error: Exception, status: int) -> bytes:
     """`{"error": {"message", "type", "param", "code"}}`, as OpenAI's servers and clients have it."""
-    message, param, hint = describe(error, status)
+    message, param, hint = describe(error)
     kind = "invalid_request_error" if status < 500 else "server_error"
     text = f"{message}. {hint}" if hint else message
-    return encode({"error": {"message": text, "type": kind, "param": param or None, "code": NAMES.get(status)}})
+    return encode(
+        {"error": {"message": text, "type": kind, "param": param or None, "code": NAMES.get(status)}}
+    )
 
 
 def encode(value: Any) -> bytes:

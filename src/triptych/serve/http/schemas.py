@@ -47,7 +47,9 @@ class CompletionBody(Body, frozen=True):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     temperature: Temperature | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0, description="draw from this many likeliest tokens; 0 is all")] | None = None
+    top_k: Annotated[int, Meta(ge=0, description="draw from this many likeliest tokens; 0 is all")] | None = (
+        None
+    )
     stop: Annotated[str, Meta(min_length=1)] | Stops | None = None
     seed: Seed | None = None
     n: Annotated[int, Meta(ge=1)] | None = None

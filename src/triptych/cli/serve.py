@@ -1,0 +1,53 @@
+"""`triptych serve`: answer HTTP requests with the models in bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BROKERS = ("memory",)
+
+
+def serve(
+    bundles: Annotated[
+        list[Path] | None, typer.Argument(help="Folders written by `triptych export`.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; 0 is one per core.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every interface.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting: section.key=value.")] = None,
+    broker: Annotated[str, typer.Option(help="Where work queues: memory.")] = "memory",
+    log: Annotated[str | None, typer.Option(help="Shape of log lines: text or json.")] = None,
+    print_config: Annotated[bool, typer.Option(help="Print every setting as TOML, and exit.")] = False,
+) -> None:
+    """Serve bundles over HTTP, with supervised worker processes, until SIGTERM."""
+    from triptych.errors import ConfigError, nearest
+    from triptych.serve.settings import as_toml, read_settings
+
+    flags = {"workers.count": workers, "http.port": port, "http.host": host, "log": log}
+    overrides = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    settings = read_settings(config, [*(set_ or []), *overrides])
+    scheme = broker.partition(":")[0]
+    if scheme not in BROKERS:
+        valid = ", ".join(BROKERS)
+        raise ConfigError(f"got `{broker}`", where="--broker", valid=valid, remedy=nearest(scheme, BROKERS))
+    if print_config:
+        print(as_toml(settings), end="")
+        return
+    if not bundles:
+        raise ConfigError(
+            "no bundle given", where="serve", valid="one folder or more", remedy="triptych serve BUNDLE"
+        )
+
+    from triptych.serve.root import serve as serve_bundles
+
+    def announce(url: str) -> None:
+        names = " ".join(bundle.name for bundle in bundles)
+        print(f"triptych: serving {names} at {url}", flush=True)
+
+    raise typer.Exit(serve_bundles(bundles, settings, announce))

@@ -1,0 +1,115 @@
+"""Triptych's own routes: draw samples, run a graph."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import msgspec
+
+from triptych.errors import InputError
+from triptych.serve.catalog import Model
+from triptych.serve.http.exchange import Exchange, check_depth, new_seed, parse
+from triptych.serve.http.refusal import encode
+from triptych.serve.http.schemas import RunBody, SampleBody
+from triptych.serve.http.streaming import collect
+from triptych.serve.work import JSON, NPY, PNG, TEXT, RunWork, SampleWork, TextWork
+
+NPY_SHAPE = re.compile(rb"'shape': *\((\d+)")
+NPY_HEADER_BYTES = 256
+
+
+async def sample(exchange: Exchange, name: str) -> None:
+    """`POST /v1/models/{model}/sample`: `n` samples of `seed`, as JSON, npy or a picture."""
+    gateway = exchange.gateway
+    model = gateway.catalog.find(name)
+    exchange.model = name
+    exchange.read_deadline()
+    accept = exchange.accept((JSON, TEXT) if model.is_text else (JSON, NPY, PNG))
+    body = await exchange.json(SampleBody)
+    check_limit("n", body.n, gateway.settings.limits.rows)
+    if body.condition is not None:
+        raise InputError(f"model `{name}` takes none", where="condition", valid="null, or no such field")
+    seed = new_seed() if body.seed is None else body.seed
+    headers = [*model.headers, (b"triptych-seed", b"%d" % seed)]
+    if model.is_text:
+        answer = await sample_texts(exchange, model, body.n, seed, accept)
+    else:
+        work = SampleWork(name, body.n, seed, accept)
+        ticket = gateway.submit(work, rows=body.n, key=(name, "sample"), deadline_s=exchange.deadline_s)
+        exchange.watch(ticket.cancel)
+        answer = await ticket.answer()
+    await exchange.answer(200, answer, accept, headers)
+
+
+async def sample_texts(exchange: Exchange, model: Model, n: int, seed: int, accept: str) -> bytes:
+    """`n` texts from an empty prompt, as long as the model's samples are."""
+    length = 1
+    for size in model.manifest.sample.shape:
+        length *= int(size)
+    check_limit("n times tokens of a sample", n * length, exchange.gateway.settings.limits.tokens)
+    works = [TextWork(model.name, "", seed, index, max_tokens=length) for index in range(n)]
+    watch_task(exchange)
+    texts = [choice.text for choice in await collect(exchange, works)]
+    if accept == TEXT:
+        return "\n\n".join(texts).encode()
+    return encode(
+        {"model": model.name, "version": model.version, "seed": seed, "shape": [n], "samples": texts}
+    )
+
+
+async def run(exchange: Exchange, name: str, graph_name: str) -> None:
+    """`POST /v1/models/{model}/run/{graph}`: the graph's outputs for the inputs in the body."""
+    gateway = exchange.gateway
+    model = gateway.catalog.find(name)
+    exchange.model = name
+    graph = model.graph(graph_name)
+    exchange.read_deadline()
+    accept = exchange.accept((JSON, NPY) if len(graph.outputs) == 1 else (JSON,))
+    kind = exchange.content_type((JSON, NPY) if len(graph.inputs) == 1 else (JSON,))
+    body = await exchange.body()
+    if kind == NPY:
+        rows = npy_rows(body)
+        body = graph.inputs[0].name.encode() + b"\n" + body
+    else:
+        depth = gateway.settings.limits.json_depth
+        inputs = parse(body, RunBody, depth).inputs
+        check_depth(body, depth)
+        rows = json_rows(inputs)
+        body = encode(inputs)
+    check_limit("rows", rows, gateway.settings.limits.rows)
+    work = RunWork(name, graph_name, kind, body, accept)
+    ticket = gateway.submit(work, rows=rows, key=(name, graph_name), deadline_s=exchange.deadline_s)
+    exchange.watch(ticket.cancel)
+    await exchange.answer(200, await ticket.answer(), accept, model.headers)
+
+
+def watch_task(exchange: Exchange) -> None:
+    """Cancel the task that answers `exchange` when its client goes away."""
+    task = asyncio.current_task()
+    assert task is not None
+    exchange.watch(task.cancel)
+
+
+def check_limit(where: str, got: int, limit: int) -> None:
+    """Raise InputError if `got` is more than `limit`."""
+    if got > limit:
+        raise InputError(f"got {got}", where=where, valid=f"at most {limit}")
+
+
+def npy_rows(body: bytes) -> int:
+    """The first size of an npy array's shape, read from its header."""
+    found = NPY_SHAPE.search(body[:NPY_HEADER_BYTES])
+    if not body.startswith(b"\x93NUMPY") or found is None:
+        raise InputError("is not an npy array with rows", where="body", valid="the bytes of numpy.save")
+    return max(1, int(found[1]))
+
+
+def json_rows(inputs: dict[str, msgspec.Raw]) -> int:
+    """The length of the first input's outer list; what it holds is the worker's to judge."""
+    for raw in inputs.values():
+        try:
+            return max(1, len(msgspec.json.decode(raw, type=list[msgspec.Raw])))
+        except msgspec.ValidationError:
+            return 1
+    return 1

@@ -1,0 +1,87 @@
+"""`/openapi.json` and `/docs`: what every route takes, generated from the routes and the schemas of their bodies."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import msgspec
+
+from triptych import __version__
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.refusal import encode
+from triptych.serve.http.schemas import CompletionBody, RunBody, SampleBody
+from triptych.serve.work import JSON
+
+BODIES = {"/sample": SampleBody, "/run/{graph_name}": RunBody, "/v1/completions": CompletionBody}
+
+
+async def document(exchange: Exchange) -> None:
+    """`GET /openapi.json`: this interface, as OpenAPI 3.1."""
+    await exchange.answer(200, encode(describe()), JSON, [])
+
+
+async def page(exchange: Exchange) -> None:
+    """`GET /docs`: this interface, for people."""
+    await exchange.answer(200, render(describe()).encode(), "text/html; charset=utf-8", [])
+
+
+def describe() -> dict[str, Any]:
+    """The OpenAPI document."""
+    from triptych.serve.http.app import routes
+
+    _, schemas = msgspec.json.schema_components(BODIES.values(), ref_template="#/components/schemas/{name}")
+    paths: dict[str, Any] = {}
+    for method, path, meaning in routes():
+        paths.setdefault(path, {})[method.lower()] = operation(path, meaning)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Triptych", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def operation(path: str, meaning: str) -> dict[str, Any]:
+    """One route."""
+    names = re.findall(r"{(\w+)}", path)
+    described: dict[str, Any] = {
+        "summary": meaning.partition(": ")[2] or meaning,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ],
+        "responses": {"200": {"description": "the answer"}, "default": {"description": "an error, as JSON"}},
+    }
+    body = next((body for suffix, body in BODIES.items() if path.endswith(suffix)), None)
+    if body is not None:
+        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    return described
+
+
+def render(described: dict[str, Any]) -> str:
+    """The document as one small page without scripts."""
+    parts = []
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
+            parts.append(f"<p>{html.escape(operation['summary'])}</p>")
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                parts.append(table(described["components"]["schemas"][name]["properties"]))
+    style = "body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}td{padding:.1em 1em .1em 0}"
+    title = f"<h1>Triptych {described['info']['version']}</h1>"
+    return f"<!doctype html><meta charset=utf-8><title>Triptych</title><style>{style}</style>{title}{''.join(parts)}"
+
+
+def table(properties: dict[str, Any]) -> str:
+    """The fields of a body."""
+    rows = []
+    for name, schema in properties.items():
+        kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+        kind = ", ".join(str(kind.get("type", kind.get("$ref", "any").rpartition("/")[2])) for kind in kinds)
+        meaning = next((kind["description"] for kind in kinds if "description" in kind), "")
+        cells = (f"<code>{name}</code>", html.escape(kind), html.escape(meaning))
+        rows.append("<tr>" + "".join(f"<td>{cell}" for cell in cells))
+    return f"<table>{''.join(rows)}</table>"

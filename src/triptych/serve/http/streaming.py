@@ -1,0 +1,80 @@
+"""Texts as they are made: several choices of one request, merged into one stream or collected whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.work import TextPiece, TextWork
+
+
+class Choice:
+    """What one of a request's texts has become so far."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.tokens: list[str] = []
+        self.logprobs: list[float] = []
+        self.finish_reason: str | None = None
+        self.prompt_tokens = 0
+
+    def add(self, piece: TextPiece) -> None:
+        """Take in the next piece."""
+        self.text += piece.text
+        self.tokens.append(piece.text)
+        self.logprobs.append(piece.logprob)
+        self.finish_reason = piece.finish_reason
+        self.prompt_tokens = piece.prompt_tokens or self.prompt_tokens
+
+
+async def collect(exchange: Exchange, works: Sequence[TextWork]) -> list[Choice]:
+    """Every text, whole."""
+    choices = [Choice() for _ in works]
+    async with aclosing(pieces(exchange, works)) as merged:
+        async for index, piece in merged:
+            choices[index].add(piece)
+    return choices
+
+
+async def pieces(
+    exchange: Exchange, works: Sequence[TextWork]
+) -> AsyncGenerator[tuple[int, TextPiece], None]:
+    """The pieces of every text as they come, each with the number of its text; measures the time they take."""
+    gateway, loop = exchange.gateway, asyncio.get_running_loop()
+    first = gateway.metrics.first_token.labels(exchange.model)
+    later = gateway.metrics.each_token.labels(exchange.model)
+    streams = [gateway.stream(work, deadline_s=exchange.deadline_s) for work in works]
+    last_s = [0.0] * len(works)
+    async with aclosing(merge(streams)) as merged:
+        async for index, piece in merged:
+            now_s = loop.time()
+            if last_s[index]:
+                later.observe(now_s - last_s[index])
+            else:
+                first.observe(now_s - exchange.arrived_at_s)
+            last_s[index] = now_s
+            yield index, piece
+
+
+async def merge(
+    streams: Sequence[AsyncGenerator[TextPiece, None]],
+) -> AsyncGenerator[tuple[int, TextPiece], None]:
+    """What any of `streams` has next, as it comes; all are closed at the end, or when one of them fails."""
+    waiting = {asyncio.ensure_future(anext(stream, None)): index for index, stream in enumerate(streams)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                index = waiting.pop(task)
+                piece = task.result()
+                if piece is not None:
+                    waiting[asyncio.ensure_future(anext(streams[index], None))] = index
+                    yield index, piece
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for stream in streams:
+            await stream.aclose()

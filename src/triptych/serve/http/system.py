@@ -1,0 +1,51 @@
+"""The routes an operator's tools call: health, workers, metrics."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from triptych import __version__
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.refusal import encode
+from triptych.serve.work import JSON
+
+
+async def live(exchange: Exchange) -> None:
+    """`GET /livez`: the node's event loop turns."""
+    await exchange.answer(200, encode({"live": True}), JSON, [])
+
+
+async def ready(exchange: Exchange) -> None:
+    """`GET /readyz`: a real batch of every model was computed just now; 503 otherwise, and while draining."""
+    gateway = exchange.gateway
+    is_ready = await gateway.is_ready()
+    states = {str(worker.slot): worker.state for worker in gateway.pool.workers()}
+    body = {"ready": is_ready, "draining": gateway.is_draining, "workers": states}
+    await exchange.answer(200 if is_ready else 503, encode(body), JSON, [])
+
+
+async def health(exchange: Exchange) -> None:
+    """`GET /healthz`: everything there is to know, for people."""
+    gateway = exchange.gateway
+    body = {
+        "version": __version__,
+        "uptime_s": round(time.monotonic() - gateway.started_at_s, 3),
+        "draining": gateway.is_draining,
+        "models": {model.name: model.version for model in gateway.catalog.values()},
+        "queue": {"depth": gateway.queue_depth, "capacity": gateway.settings.queue.capacity},
+        "workers": msgspec.to_builtins(gateway.pool.workers()),
+    }
+    await exchange.answer(200, encode(body), JSON, [])
+
+
+async def workers(exchange: Exchange) -> None:
+    """`GET /v2/workers`: pid, state, restarts and load of every worker process."""
+    await exchange.answer(200, encode({"workers": exchange.gateway.pool.workers()}), JSON, [])
+
+
+async def metrics(exchange: Exchange) -> None:
+    """`GET /metrics`, in Prometheus' text format."""
+    page = exchange.gateway.metrics
+    await exchange.answer(200, page.page(), page.content_type, [])

@@ -1,0 +1,143 @@
+"""The node: one process with the HTTP server, the pipeline and the pool of workers, on one event loop.
+
+Its parts end together: if one of them gives up, the node exits with the cause in its log, and the root starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+
+import msgspec
+import uvloop
+
+from triptych.serve.catalog import Catalog
+from triptych.serve.gateway import Gateway
+from triptych.serve.http.app import App
+from triptych.serve.http.server import HttpChild
+from triptych.serve.logs import log_event, start_logging
+from triptych.serve.metrics import Metrics
+from triptych.serve.settings import Settings
+from triptych.serve.supervise.pool import WorkerPool
+from triptych.serve.supervise.spec import Child, ChildSpec, Event
+from triptych.serve.supervise.supervisor import Supervisor
+
+log = logging.getLogger("triptych.serve")
+
+
+class NodeCall(msgspec.Struct, frozen=True):
+    """What the root tells the node: settings, bundle folders, and two file descriptors.
+
+    `listener` is the listening socket; `ready`, if any, is a pipe that gets one line once requests are answered.
+    """
+
+    settings: Settings
+    bundles: list[str]
+    listener: int
+    ready: int | None = None
+
+
+def main(call: object) -> int:
+    """Entry point of the node process."""
+    told = msgspec.convert(call, NodeCall)
+    start_logging(told.settings.log)
+    return uvloop.run(Node(told).run())
+
+
+class Node:
+    """The parts of a node, and their life."""
+
+    def __init__(self, call: NodeCall) -> None:
+        self._settings, self._ready = call.settings, call.ready
+        self._is_up = False
+        self._listener = socket.socket(fileno=call.listener)
+        workers = call.settings.workers
+        size = workers.count or len(os.sched_getaffinity(0))
+        self._metrics = Metrics()
+        self._pool = WorkerPool(
+            "triptych.serve.models:handler",
+            {
+                "bundles": call.bundles,
+                "engine": workers.engine,
+                "threads": workers.threads,
+                "slots": workers.slots,
+            },
+            size,
+            start_timeout_s=workers.start_timeout_s,
+            batch_timeout_s=workers.hang_timeout_s,
+            max_restarts=workers.max_restarts,
+            max_seconds=workers.max_seconds,
+            stream_slots=workers.slots,
+            max_waiting=call.settings.queue.capacity,
+            max_deliveries=call.settings.queue.max_deliveries,
+            environment={name: str(workers.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
+            on_event=self._on_event,
+        )
+        catalog = Catalog.read(call.bundles)
+        self._gateway = Gateway(catalog, self._pool, call.settings, self._metrics, workers=size)
+
+    async def run(self) -> int:
+        """Serve until SIGTERM (exit code 0) or until a part gives up (1)."""
+        asked_to_stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked_to_stop.set)
+        supervisor = self._tree()
+        living = asyncio.create_task(self._live(supervisor))
+        stopping = asyncio.create_task(asked_to_stop.wait())
+        await asyncio.wait([living, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if living.done():
+            log.critical("the node gives up: %s", living.exception())
+            return 1
+        await self._drain(supervisor, living)
+        return 0
+
+    def _tree(self) -> Supervisor:
+        shutdown_s = self._settings.drain.shutdown_s
+        children = [
+            ChildSpec("workers", self._start_pool, shutdown=shutdown_s),
+            ChildSpec("pipeline", self._start_pipeline, shutdown=shutdown_s),
+            ChildSpec("http", self._start_http, shutdown=shutdown_s),
+        ]
+        return Supervisor(children, name="node", strategy="one_for_all", max_restarts=0, on_event=log_event)
+
+    async def _live(self, supervisor: Supervisor) -> None:
+        await supervisor.start()
+        self._is_up = True
+        if self._ready is not None:
+            os.write(self._ready, b"ready\n")
+            os.close(self._ready)
+        end = await supervisor.wait()
+        if end.exception is not None:
+            raise end.exception
+
+    async def _drain(self, supervisor: Supervisor, living: asyncio.Task[None]) -> None:
+        self._gateway.is_draining = True
+        drain = self._settings.drain
+        log.info(
+            "draining: not ready any more, listening for %g s, then %g s to finish",
+            drain.delay_s,
+            drain.shutdown_s,
+        )
+        await asyncio.sleep(drain.delay_s)
+        if self._is_up:
+            await supervisor.stop()
+        living.cancel()
+        await asyncio.wait([living])
+
+    async def _start_pool(self) -> Child:
+        await self._pool.start()
+        return self._pool
+
+    async def _start_pipeline(self) -> Child:
+        await self._gateway.pipeline.start()
+        return self._gateway.pipeline
+
+    async def _start_http(self) -> Child:
+        return HttpChild(App(self._gateway), self._settings.http, self._listener)
+
+    def _on_event(self, event: Event) -> None:
+        log_event(event)
+        self._metrics.count_event(event)

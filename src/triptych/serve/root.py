@@ -1,0 +1,171 @@
+"""The root: a tiny process that owns the listening socket and keeps the node alive.
+
+Because the root holds the socket, a new node finds the same port and the connections that waited. It imports neither
+numpy nor an engine, and touches no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from triptych.bundle import reader
+from triptych.errors import ConfigError, ServeError
+from triptych.serve.logs import log_event, start_logging
+from triptych.serve.settings import Http, Settings
+from triptych.serve.supervise.process import ProcessChild, spawn
+from triptych.serve.supervise.spec import ChildSpec
+from triptych.serve.supervise.supervisor import Supervisor
+
+MAX_RESTARTS, MAX_SECONDS = 3, 30.0  # of the node
+MARGIN_S = 5.0  # what the node may take beyond its own time limits before it is killed
+
+
+def serve(bundles: Sequence[Path], settings: Settings, announce: Callable[[str], None]) -> int:
+    """Serve `bundles` until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        announce: called with the URL once requests are answered.
+
+    Raises:
+        BundleError: a bundle is missing or damaged.
+        ConfigError: the address cannot be listened on.
+        ServeError: the node did not start, or died too often.
+    """
+    start_logging(settings.log)
+    names = [reader.read(folder).manifest.name for folder in bundles]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"got {', '.join(names)}", where="bundles", valid="bundles of different names")
+    with listen(settings.http) as listener:
+        return asyncio.run(
+            Root([str(folder.resolve()) for folder in bundles], settings, listener).run(announce)
+        )
+
+
+def listen(http: Http) -> socket.socket:
+    """A listening socket.
+
+    Raises: ConfigError when the port is in use, needs privileges, or the host has no such address.
+    """
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    try:
+        return socket.create_server((http.host, http.port), family=family, backlog=http.backlog)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {http.host}:{http.port} ({os.strerror(error.errno or 0).lower()})",
+            where="http",
+            remedy="choose another --port (0 takes a free one) or --host",
+        ) from error
+
+
+class Root:
+    """The node's keeper."""
+
+    def __init__(self, bundles: list[str], settings: Settings, listener: socket.socket) -> None:
+        self._bundles, self._settings, self._listener = bundles, settings, listener
+        self._node: ProcessChild | None = None
+        self._stop = asyncio.Event()
+        self._is_first = True
+
+    @property
+    def url(self) -> str:
+        """Where the server answers."""
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def run(self, announce: Callable[[str], None]) -> int:
+        """Keep the node alive until a signal asks for the end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        if not await self._first_start():
+            return 0 if self._node is None else self._code(self._node)
+        announce(self.url)
+        drain = self._settings.drain
+        shutdown_s = (
+            drain.delay_s + 3 * drain.shutdown_s + MARGIN_S
+        )  # server, pipeline and workers, one after another
+        supervisor = Supervisor(
+            [ChildSpec("node", self._start_node, shutdown=shutdown_s)],
+            name="root",
+            max_restarts=MAX_RESTARTS,
+            max_seconds=MAX_SECONDS,
+            on_event=log_event,
+        )
+        await supervisor.start()
+        living = asyncio.create_task(supervisor.wait())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([living, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if living.done() and (error := living.result().exception):
+            raise error
+        self._listener.close()  # or connections would still queue up here after the node has closed its own
+        await supervisor.stop()
+        return self._code(self._node)
+
+    async def _first_start(self) -> bool:
+        """Start the node and wait until it answers: one that cannot start once will not start later.
+
+        Returns: whether it did; False if a signal came first.
+        """
+        loop = asyncio.get_running_loop()
+        read, write = os.pipe()
+        self._node = await self._spawn(ready=write)
+        os.close(write)
+        answered: asyncio.Future[bytes] = loop.create_future()
+        loop.add_reader(read, partial(take, answered, read))
+        stopping = asyncio.create_task(self._stop.wait())
+        waiting: list[asyncio.Future[Any]] = [answered, stopping]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        loop.remove_reader(read)
+        os.close(read)
+        if stopping.done():
+            await self._node.stop(MARGIN_S)
+            return False
+        stopping.cancel()
+        if not answered.result():
+            end = await self._node.wait()
+            raise ServeError(
+                f"it did not start ({end.reason})", where="node", remedy="the lines above say why"
+            )
+        return True
+
+    async def _start_node(self) -> ProcessChild:
+        if self._node is None or not self._is_first:
+            self._node = await self._spawn()
+        self._is_first = False
+        return self._node
+
+    async def _spawn(self, ready: int | None = None) -> ProcessChild:
+        listener = self._listener.fileno()
+        call = {
+            "settings": msgspec.to_builtins(self._settings),
+            "bundles": self._bundles,
+            "listener": listener,
+            "ready": ready,
+        }
+        descriptors = [listener] if ready is None else [listener, ready]
+        return await spawn("triptych.serve.node:main", call, name="node", pass_fds=descriptors)
+
+    def _on_signal(self) -> None:
+        """The first signal drains, the second stops now."""
+        if self._stop.is_set() and self._node is not None:
+            self._node.send_signal(signal.SIGKILL)
+        self._stop.set()
+
+    @staticmethod
+    def _code(node: ProcessChild | None) -> int:
+        return 0 if node is not None and node.exited.done() and node.exited.result().normal else 1
+
+
+def take(answered: asyncio.Future[bytes], pipe: int) -> None:
+    """Hand what came through `pipe` to who waits for it; nothing means that the other end was closed."""
+    if not answered.done():
+        answered.set_result(os.read(pipe, 64))
