@@ -36,7 +36,7 @@ class Fault:
 
 
 def kill_a_worker_under_load(server: Server, requests: list[Request], *, seed: int) -> Fault:
-    """Repeat `requests` for as long as it takes: load, kill at a random moment, replacement, a calm second more."""
+    """Repeat `requests` through it all: load, a kill at a random moment, the replacement, a calm second."""
     chance, underway, over = random.Random(seed), threading.Event(), threading.Event()
     threshold = ANSWERS_BEFORE_KILL + chance.randrange(ANSWERS_BEFORE_KILL)
     deadline_s = time.monotonic() + LONGEST_S
@@ -47,12 +47,14 @@ def kill_a_worker_under_load(server: Server, requests: list[Request], *, seed: i
                 return
             yield request
 
+    def watch(count: int) -> None:
+        if count >= threshold:
+            underway.set()
+
     tallies: list[Tally] = []
 
     def load() -> None:
-        tallies.append(
-            run_load(server, endless(), on_answer=lambda count: count >= threshold and underway.set())
-        )
+        tallies.append(run_load(server, endless(), on_answer=watch))
 
     clients = threading.Thread(target=load)
     clients.start()

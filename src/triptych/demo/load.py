@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from triptych.demo.server import Server
 
@@ -89,9 +88,9 @@ def ask(connection: http.client.HTTPConnection, request: Request) -> Answer:
 
 
 def run_load(
-    server: Server, requests: Iterable[Request], *, on_answer: Callable[[int], Any] = lambda count: None
+    server: Server, requests: Iterable[Request], *, on_answer: Callable[[int], None] | None = None
 ) -> Tally:
-    """Send `requests` over `CONNECTIONS` connections at once, each taking the next when its last was answered.
+    """Send `requests` over `CONNECTIONS` connections; each takes the next when its last was answered.
 
     Args:
         on_answer: called with the number of answers so far; it may stop an endless `requests`.
@@ -108,7 +107,8 @@ def run_load(
             answer = ask(connection, request)
             with lock:
                 tally.answers.append(answer)
-                on_answer(len(tally.answers))
+                if on_answer is not None:
+                    on_answer(len(tally.answers))
         connection.close()
 
     threads = [threading.Thread(target=client) for _ in range(CONNECTIONS)]

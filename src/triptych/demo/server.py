@@ -24,12 +24,14 @@ LOOK_EVERY_S = 0.01
 
 
 class Server:
-    """Starts on entry, drains with SIGTERM on exit; `exit_code` is 0 only if everything accepted was answered."""
+    """Starts on entry, drains with SIGTERM on exit; `exit_code` is 0 only if all accepted work was answered."""
 
     def __init__(self, bundles: list[Path], *, workers: int, log: Path) -> None:
         self.command = ["serve", *map(str, bundles), "--workers", str(workers), "--port", "0"]
         self.log = log
         self.exit_code: int | None = None
+        self.address = ""
+        self.seconds_to_ready = 0.0
 
     def __enter__(self) -> Server:
         started_s = time.monotonic()
@@ -39,16 +41,14 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._address: str | None = None
         self._has_address = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._has_address.wait(START_TIMEOUT_S)
-        if self._address is None:
+        if not self.address:
             self._process.kill()
             raise ServeError("did not get ready", where="triptych serve", remedy=f"see {self.log}")
         self.seconds_to_ready = time.monotonic() - started_s
-        self.address = self._address
         return self
 
     def _read(self) -> None:
@@ -58,8 +58,8 @@ class Server:
             for line in self._process.stdout:
                 log.write(line)
                 log.flush()
-                if self._address is None and (match := _URL.search(line)):
-                    self._address = match.group()
+                if not self.address and (match := _URL.search(line)):
+                    self.address = match.group()
                     self._has_address.set()
         self._has_address.set()
 
@@ -84,7 +84,7 @@ class Server:
         ]
 
     def wait_for_replacement(self, before: list[int], *, timeout_s: float = 30.0) -> int | None:
-        """The pid of a worker that is ready and was not there before; None if there is none by the deadline."""
+        """The pid of a ready worker that was not there before; None if there is none by the deadline."""
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
             if fresh := set(self.worker_pids()) - set(before):

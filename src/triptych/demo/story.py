@@ -154,7 +154,7 @@ def model_summary(trained: TrainedRun, bundle: Path) -> dict[str, Any]:
     """One model's entry in `summary.json`."""
     validations, told = trained.validations(), trained.summary
     with triptych.load(bundle) as engine:
-        name = engine.name
+        name = engine.backend.name
     return {
         "name": trained.role.name,
         "family": told["family"],

@@ -58,8 +58,8 @@ def render(
     """The page that `template` makes of `values`, with `figures` drawn into their places.
 
     Args:
-        script: "inline" puts plotly.js into the page (one file of some 5 MB); "beside" expects `plotly.min.js` in
-            the page's folder.
+        script: "inline" puts plotly.js into the page (one file of some 5 MB); "beside" expects
+            `plotly.min.js` in the page's folder.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("triptych.pages", "templates"),
