@@ -23,14 +23,16 @@ FORMAT_VERSION = 1
 
 def describe(model: GenerativeModel, data: Dataset, train: TrainSettings, log: LogSettings) -> dict[str, Any]:
     """`config.json`: the full effective recipe, with what the data set turned out to be."""
-    return {
+    config = {
         "format_version": FORMAT_VERSION,
         "data": data.section,
-        "data_spec": msgspec.to_builtins(data.spec),
-        "model": msgspec.to_builtins(model.config),
-        "train": msgspec.to_builtins(train),
-        "log": msgspec.to_builtins(log),
+        "data_spec": data.spec,
+        "model": model.config,
+        "train": train,
+        "log": log,
     }
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))
+    return plain
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -164,7 +164,7 @@ class _Session:
     def _read(self, path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
         tensors, facts = checkpoint.read(path)
         ours = {k: v for k, v in self.config.items() if k != "log"}
-        if changes := checkpoint.difference(facts["config"], msgspec.to_builtins(ours)):
+        if changes := checkpoint.difference(facts["config"], ours):
             raise CheckpointError(
                 "it is of another configuration: " + "; ".join(changes),
                 where=str(path),
