@@ -52,9 +52,7 @@ class Events(list):
 @asynccontextmanager
 async def running(size=1, args=None, **options):
     events = Events()
-    pool = WorkerPool(
-        "integer_work:make", args, size, environment=PROGRAMS, on_event=events, **options
-    )
+    pool = WorkerPool("integer_work:make", args, size, environment=PROGRAMS, on_event=events, **options)
     await pool.start()
     try:
         yield pool, events

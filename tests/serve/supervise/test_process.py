@@ -1,0 +1,72 @@
+"""Laws of processes as children."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from triptych.serve.supervise.process import spawn
+
+pytestmark = pytest.mark.anyio
+HERE = {"PYTHONPATH": str(Path(__file__).parent)}
+
+
+def child(verb, *args):
+    return spawn("integer_processes:" + verb, list(args), name=verb, environment=HERE)
+
+
+async def test_the_exit_code_is_what_the_function_returns():
+    assert (await (await child("leave", 0)).wait()).normal
+    end = await (await child("leave", 7)).wait()
+    assert (end.code, end.signal, end.reason) == (7, None, "exit code 7")
+
+
+async def test_an_exception_is_exit_code_1():
+    assert (await (await child("fail")).wait()).code == 1
+
+
+async def test_sigkill_is_seen_as_sigkill():
+    process = await child("wait_for_term", None)
+    process.send_signal(signal.SIGKILL)
+    assert (await process.wait()).reason == "SIGKILL"
+    process.send_signal(signal.SIGKILL)  # to a dead process: nothing happens
+
+
+async def test_stop_asks_first_and_kills_who_does_not_listen(tmp_path):
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as ready:
+        arguments = {"write": write}
+        polite = await spawn(
+            "integer_processes:wait_for_term", arguments, name="polite", pass_fds=[write], environment=HERE
+        )
+        assert ready.read(1) == b"."
+        assert (await polite.stop(30.0)).code == 42
+        deaf = await spawn(
+            "integer_processes:ignore_term", arguments, name="deaf", pass_fds=[write], environment=HERE
+        )
+        assert ready.read(1) == b"."
+        assert (await deaf.stop(0.01)).reason == "SIGKILL"
+        os.close(write)
+
+
+async def test_children_bear_their_name_and_ignore_the_terminals_interrupt():
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as ready:
+        process = await spawn(
+            "integer_processes:wait_for_term", {"write": write}, name="n", pass_fds=[write], environment=HERE
+        )
+        os.close(write)
+        assert ready.read(1) == b"."
+        assert psutil.Process(process.pid).cmdline()[0].startswith("triptych: n")
+        process.send_signal(signal.SIGINT)
+        assert (await process.stop(30.0)).code == 42
+
+
+async def test_no_descriptor_is_left_behind():
+    await (await child("leave", 0)).wait()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        await (await child("leave", 0)).wait()
+    assert len(os.listdir("/proc/self/fd")) == before
