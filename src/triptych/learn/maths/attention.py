@@ -30,14 +30,14 @@ def attend(
 
 
 def rotate(
-    x: Float[Tensor, "B N T D"], cos: Float[Tensor, "T half"], sin: Float[Tensor, "T half"]
+    x: Float[Tensor, "B N T D"], cos: Float[Tensor, "*M T half"], sin: Float[Tensor, "*M T half"]
 ) -> Float[Tensor, "B N T D"]:
     r"""Rotary positions: turn each pair (x_i, x_{i + D/2}) by its position's angle.
 
     $$ (x_1 \cos\theta - x_2 \sin\theta,\ x_2 \cos\theta + x_1 \sin\theta) \tag{attention.rotary} $$
 
     Args:
-        cos, sin: of the angles of these positions, see `rotary_angles`.
+        cos, sin: of the angles of these positions, see `rotary_angles`; leading axes are as in `x`.
 
     Source: Su et al. 2021, arXiv:2104.09864, eq. 34. Deviation: pairs are split in halves (i, i + D/2) rather
     than neighbours, as GPT-NeoX does, because every fast kernel reads that layout; it is the same up to a

@@ -166,12 +166,12 @@ class Transformer(GenerativeModel):
         """
         prompt = self.prompt(condition)
         streams = [noise.stream(seed, index, noise.TOKEN) for index in range(n)]
-        tokens = torch.tensor([prompt] * n).view(n, -1)
+        tokens = torch.tensor(prompt).repeat(n, 1)
         cache, fresh, training = self.cache(n), tokens, self.training
         self.eval()
-        while n and tokens.shape[1] < self.config.block_size:
+        for _ in range(self.config.block_size - len(prompt)):
             logits = self(fresh, cache)[:, -1]
-            uniform = torch.tensor([[stream.random()] for stream in streams], dtype=torch.float64)
+            uniform = torch.tensor([stream.random() for stream in streams], dtype=torch.float64)[:, None]
             fresh = choose(logits, uniform)
             tokens = torch.cat((tokens, fresh), dim=1)
         self.train(training)
@@ -188,7 +188,7 @@ class Transformer(GenerativeModel):
         return [int(token) for token in ids]
 
     def graphs(self) -> tuple[Graph, ...]:
-        """`score`: tokens to the logits of each next token; `next_token`: the same step by step, with a cache."""
+        """`score`: tokens to the logits of each next token; `next_token`: the same one by one, with a cache."""
         tokens, sizes = self.sample_spec(), ("batch", "time")
         tokens = TensorSpec(name="tokens", shape=sizes, dtype="int64", low=tokens.low, high=tokens.high)
         logits = TensorSpec(name="logits", shape=(*sizes, self.config.vocab_size))

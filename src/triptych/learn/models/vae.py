@@ -121,7 +121,7 @@ class VAE(GenerativeModel):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z|x), (B, Z) each, for x of shape (B, *sample_shape)."""
         mean, log_var = Encode(self)(x)
-        return mean, log_var
+        return mean.to(x.dtype), log_var.to(x.dtype)  # under autocast the network's output is bfloat16
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean image of p(x|z), in [0, 1], (B, *sample_shape), for z of shape (B, Z)."""
@@ -131,7 +131,7 @@ class VAE(GenerativeModel):
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z) in nats, for z of shape (..., B, Z)."""
         log_var = self.pixel_log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
-        return self.likelihood.log_density(x.flatten(1), self.decoder(z), log_var)
+        return self.likelihood.log_density(x.flatten(1), self.decoder(z).to(x.dtype), log_var)
 
     def loss(self, batch: Batch, turn: Turn, progress: Progress) -> Terms:
         """Minus the ELBO, its KL weighed by `beta_at` and with free bits; the log shows the plain terms."""

@@ -127,12 +127,12 @@ class WGANGP(GenerativeModel):
     def generate(self, z: Tensor) -> Tensor:
         """Images in [0, 1], (B, *sample_shape), for z of shape (B, Z)."""
         image: Tensor = Generate(self)(z)
-        return image
+        return image.to(z.dtype)
 
     def score(self, x: Tensor) -> Tensor:
         """The critic's score of each flat example in [-1, 1]: (B, D) to (B,)."""
         score: Tensor = self.critic(x)
-        return score.squeeze(-1)
+        return score.squeeze(-1).to(x.dtype)  # under autocast the network's output is bfloat16
 
     def validate(self, batch: Batch) -> Terms:
         """How far samples lie from the batch: sliced Wasserstein-1, and the critic's estimate."""

@@ -25,4 +25,4 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor, start: int) -> Tensor:
         """Turn x of shape (B, N, T, D), whose first position is `start`."""
         end = start + x.shape[-2]
-        return rotate(x, self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype))
+        return rotate(x, self.cos[start:end], self.sin[start:end])

@@ -1,0 +1,278 @@
+"""What every family promises.
+
+A family in `FAMILIES` is covered by its default settings, or by smaller ones here.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from triptych.bundle import noise
+from triptych.bundle.manifest import LatentSampler
+from triptych.errors import ConfigError, InputError
+from triptych.learn.evaluate import evaluate
+from triptych.learn.models import FAMILIES, Batch, GenerativeModel, ModelConfig, Progress, build
+
+IMAGE = {"sample_shape": (1, 4, 4)}
+VAE = IMAGE | {"hidden": (12,), "latent_dim": 3}
+WGAN_GP = IMAGE | {"latent_dim": 5, "generator_hidden": (12,), "critic_hidden": (12, 8)}
+TRANSFORMER = {"vocab_size": 11, "block_size": 8, "layers": 2, "heads": 4, "width": 16}
+
+SMALL = {"vae": VAE, "wgan-gp": WGAN_GP, "transformer": TRANSFORMER}
+VARIANTS = {
+    "vae-gaussian": ("vae", VAE | {"likelihood": "gaussian", "sigma": 0.3, "beta": 4.0}),
+    "vae-learned-sigma": ("vae", VAE | {"likelihood": "gaussian", "sigma": "learned", "hidden": ()}),
+    "vae-warm-up": ("vae", VAE | {"kl_warmup_steps": 10, "free_bits_nats": 0.001}),
+    "transformer-gpt2": (
+        "transformer",
+        TRANSFORMER | {"positions": "learned", "bias": True, "activation": "gelu_tanh", "dropout": 0.1},
+    ),
+    "transformer-grouped": (
+        "transformer",
+        TRANSFORMER | {"kv_heads": 2, "window": 3, "tied_embeddings": False, "activation": "relu"},
+    ),
+}
+CASES = {family: (family, SMALL.get(family, {})) for family in FAMILIES} | VARIANTS
+FREE = {"critic.4.bias"}  # scores are only compared with each other: a constant added to all of them is free
+STEP = Progress(step=5, epoch=0, max_steps=10)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On tensors this small a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=CASES)
+def model(request: pytest.FixtureRequest) -> GenerativeModel:
+    family, settings = CASES[request.param]
+    torch.manual_seed(0)
+    return build(FAMILIES[family].Config(**settings))
+
+
+def examples(model: GenerativeModel, count: int = 6) -> Tensor:
+    spec = model.sample_spec()
+    if spec.dtype == "int64":
+        return torch.randint(int(spec.high or 0) + 1, (count, spec.shape[0] + 1))
+    return torch.rand(count, *spec.shape)
+
+
+class Few:
+    """A split of a few examples."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        return torch.arange(len(self) + 0 * (seed + epoch))
+
+    def take(self, index: Tensor) -> Batch:
+        return Batch(self.x[index])
+
+    def whole(self, batch_size: int) -> Iterator[tuple[Batch, int]]:
+        for x in self.x.split(batch_size):
+            yield Batch(x), len(x)
+
+
+def test_every_loss_is_finite_and_every_named_term_is_a_finite_scalar(model: GenerativeModel) -> None:
+    for turn in model.turns():
+        terms = model.loss(Batch(examples(model)), turn, STEP)
+        for name, value in {"total": terms.total, **terms.named}.items():
+            assert value.shape == (), name
+            assert value.isfinite(), name
+        assert terms.named
+
+
+def test_every_parameter_plays_and_gets_a_gradient_in_its_own_turn_only(model: GenerativeModel) -> None:
+    played: set[int] = set()
+    for turn in model.turns():
+        model.zero_grad()
+        for _ in range(3):  # a ReLU may be asleep on one batch
+            model.loss(Batch(examples(model)), turn, STEP).total.backward()
+        own = {id(parameter) for parameter in turn.parameters}
+        for name, parameter in model.named_parameters():
+            if id(parameter) in own:
+                assert parameter.grad is not None, name
+                assert parameter.grad.isfinite().all(), name
+                assert parameter.grad.any() or name in FREE, name
+            else:
+                assert parameter.grad is None, f"the turn `{turn.name}` leaves a gradient on {name}"
+        played |= own
+    assert played == {id(parameter) for parameter in model.parameters()}
+
+
+def test_the_loss_depends_on_the_global_generator_alone(model: GenerativeModel) -> None:
+    batch = Batch(examples(model))
+    for turn in model.turns():
+        totals = []
+        for _ in range(2):
+            torch.manual_seed(3)
+            totals.append(model.loss(batch, turn, STEP).total)
+        assert totals[0].equal(totals[1])
+
+
+def test_the_loss_is_finite_and_close_under_bfloat16_autocast(model: GenerativeModel) -> None:
+    model.eval()
+    batch = Batch(examples(model))
+    for turn in model.turns():
+        torch.manual_seed(3)
+        exact = model.loss(batch, turn, STEP).total
+        torch.manual_seed(3)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model.loss(batch, turn, STEP).total
+        assert rough.dtype == torch.float32
+        torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.02)
+
+
+def test_a_few_updates_lower_the_validation_metric(model: GenerativeModel) -> None:
+    batch = Batch(examples(model, 1).repeat_interleave(64, 0))
+    optimisers = [(turn, torch.optim.Adam(turn.parameters, 5e-3, turn.betas)) for turn in model.turns()]
+
+    def metric() -> float:
+        model.eval()
+        torch.manual_seed(1)
+        with torch.no_grad():
+            value = model.validate(batch).named[model.validation_metric].item()
+        model.train()
+        return value
+
+    before = metric()
+    for _ in range(40):
+        for turn, optimiser in optimisers:
+            for _ in range(turn.updates):
+                optimiser.zero_grad()
+                model.loss(batch, turn, STEP).total.backward()
+                optimiser.step()
+    assert metric() < before
+
+
+def test_samples_have_the_shape_type_and_range_of_the_spec(model: GenerativeModel) -> None:
+    spec, x = model.sample_spec(), model.sample(5, seed=1)
+    assert x.shape == (5, *spec.shape)
+    assert str(x.dtype) == f"torch.{spec.dtype}"
+    assert not x.requires_grad
+    assert (spec.low or 0) <= x.min()
+    assert x.max() <= (spec.high or 0)
+    assert model.sample(0).shape == (0, *spec.shape)
+
+
+def test_a_sample_depends_on_its_seed_and_number_and_on_nothing_else(model: GenerativeModel) -> None:
+    state, first = torch.get_rng_state(), model.sample(4, seed=7)
+    torch.manual_seed(99)
+    assert first.equal(model.sample(4, seed=7))
+    torch.testing.assert_close(first[:2], model.sample(2, seed=7))
+    assert not first.equal(model.sample(4, seed=8))
+    assert not first[0].equal(first[1])
+    torch.set_rng_state(state)
+    model.sample(1)
+    assert torch.get_rng_state().equal(state)
+
+
+def test_sampling_leaves_the_mode_as_it_was(model: GenerativeModel) -> None:
+    for mode in (True, False):
+        model.train(mode)
+        model.sample(1)
+        assert model.training == mode
+
+
+def test_a_condition_that_means_nothing_is_refused(model: GenerativeModel) -> None:
+    with pytest.raises(InputError, match="condition"):
+        model.sample(1, condition=object())
+
+
+def test_a_bad_seed_is_refused(model: GenerativeModel) -> None:
+    with pytest.raises(InputError, match="seed"):
+        model.sample(1, seed=-1)
+
+
+def test_a_config_comes_back_from_json_the_same_and_builds_the_same_family(model: GenerativeModel) -> None:
+    config = msgspec.json.decode(msgspec.json.encode(model.config), type=ModelConfig)
+    assert config == model.config
+    assert build(config).family == model.family == msgspec.to_builtins(config)["family"]
+
+
+def test_an_unknown_setting_is_an_error(model: GenerativeModel) -> None:
+    settings = msgspec.to_builtins(model.config) | {"lerning_rate": 1.0}
+    with pytest.raises(msgspec.ValidationError, match="lerning_rate"):
+        msgspec.convert(settings, ModelConfig)
+
+
+def test_a_setting_out_of_range_names_itself(model: GenerativeModel) -> None:
+    for name, value in msgspec.to_builtins(model.config).items():
+        if type(value) is int:
+            with pytest.raises(ConfigError, match=rf"model\.({name}|heads|width)"):
+                msgspec.convert(msgspec.to_builtins(model.config) | {name: -1}, ModelConfig)
+
+
+def test_weights_saved_and_loaded_make_the_same_model(model: GenerativeModel) -> None:
+    stored = safetensors.torch.save(dict(model.state_dict()))
+    torch.manual_seed(1)
+    other = build(model.config)
+    other.load_state_dict(safetensors.torch.load(stored))
+    assert other.sample(3, seed=2).equal(model.sample(3, seed=2))
+    assert all(a.equal(b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_graphs_are_made_of_the_models_own_tensors(model: GenerativeModel) -> None:
+    own = {tensor.data_ptr() for tensor in model.state_dict().values()}
+    for graph in model.graphs():
+        for name, tensor in graph.module.state_dict().items():
+            assert tensor.data_ptr() in own, f"{graph.name}: {name}"
+
+
+def test_graphs_run_on_their_example_and_answer_as_they_say(model: GenerativeModel) -> None:
+    model.eval()
+    for graph in model.graphs():
+        assert len(graph.example) == len(graph.inputs)
+        sizes: dict[str, int] = {}
+        outputs = graph.module(*graph.example)
+        answered = outputs if isinstance(outputs, tuple) else (outputs,)
+        for spec, tensor in zip((*graph.inputs, *graph.outputs), (*graph.example, *answered), strict=True):
+            expected = tuple(
+                sizes.setdefault(size, have) if isinstance(size, str) else size
+                for size, have in zip(spec.shape, tensor.shape, strict=True)
+            )
+            assert tensor.shape == expected, f"{graph.name}: {spec.name}"
+            assert str(tensor.dtype) == f"torch.{spec.dtype}"
+            assert spec.low is None or spec.low <= tensor.min()
+            assert spec.high is None or tensor.max() <= spec.high
+
+
+def test_a_latent_sampler_says_how_samples_are_made(model: GenerativeModel) -> None:
+    sampler, graphs = model.sampler(), {graph.name: graph for graph in model.graphs()}
+    if not isinstance(sampler, LatentSampler):
+        pytest.skip("its samples are not made of latents")
+    graph = graphs[sampler.graph]
+    z = torch.from_numpy(noise.normal([7, 7, 7], [0, 1, 2], sampler.latent_shape))
+    assert ([sampler.input], [sampler.output]) == (
+        [i.name for i in graph.inputs],
+        [o.name for o in graph.outputs],
+    )
+    assert graph.module(z).equal(model.sample(3, seed=7))
+
+
+def test_reconstructions_are_images_of_the_same_shape_or_there_are_none(model: GenerativeModel) -> None:
+    x = examples(model)
+    made = model.reconstruct(x)
+    assert made is None or made.shape == x.shape
+
+
+def test_figures_are_finite_and_leave_the_model_and_the_generator_as_they_were(
+    model: GenerativeModel,
+) -> None:
+    split, state = Few(examples(model, 40)), torch.get_rng_state()
+    figures = evaluate(model, split, batch_size=16)
+    assert figures == evaluate(model, split, batch_size=16)
+    assert all(value == value and abs(value) < float("inf") for value in figures.values())
+    assert torch.get_rng_state().equal(state)
+    assert model.training
