@@ -1,0 +1,28 @@
+"""One file per performance claim: the results are compared, then both sides are timed in one run.
+
+A figure counts as a ratio: reference and ours take turns, the same number of threads each, and the median of
+the pairwise ratios is what is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from triptych.bench.comparison import Comparison
+
+
+def infer() -> list[Comparison]:
+    """Decoding latents: eager PyTorch beside the engine."""
+    from triptych.bench.infer import compare_decoding
+
+    return compare_decoding()
+
+
+def train() -> list[Comparison]:
+    """An epoch of training: the textbook loop beside the trainer."""
+    from triptych.bench.train import compare_training
+
+    return compare_training()
+
+
+BENCHES: dict[str, Callable[[], list[Comparison]]] = {"infer": infer, "train": train}

@@ -24,7 +24,7 @@ LOOK_EVERY_S = 0.01
 
 
 class Server:
-    """Starts on entry, drains with SIGTERM on exit; `exit_code` is 0 only if all accepted work was answered."""
+    """Starts on entry, drains with SIGTERM on exit; `exit_code` is 0 only if accepted work was answered."""
 
     def __init__(self, bundles: list[Path], *, workers: int, log: Path) -> None:
         self.command = ["serve", *map(str, bundles), "--workers", str(workers), "--port", "0"]

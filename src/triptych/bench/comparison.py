@@ -1,0 +1,52 @@
+"""Timing two sides of a claim by turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Seconds of the reference and of ours, pair by pair, and what else must be known to read them."""
+
+    claim: str
+    reference: str
+    ours: str
+    threads: int
+    reference_s: list[float]
+    ours_s: list[float]
+    equal: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is: the median over pairs."""
+        return statistics.median(r / o for r, o in zip(self.reference_s, self.ours_s, strict=True))
+
+    def document(self) -> dict[str, Any]:
+        """For `--json`."""
+        medians = {
+            "reference_median_s": statistics.median(self.reference_s),
+            "ours_median_s": statistics.median(self.ours_s),
+        }
+        return {**asdict(self), **medians, "ratio": self.ratio}
+
+
+def by_turns(
+    reference: Callable[[], object], ours: Callable[[], object], *, repeats: int, calls: int = 1
+) -> tuple[list[float], list[float]]:
+    """Seconds per call of each side: `repeats` turns of `calls` calls, after one of each to warm up."""
+    reference(), ours()
+    pairs = [(_seconds(reference, calls), _seconds(ours, calls)) for _ in range(repeats)]
+    return [r for r, _ in pairs], [o for _, o in pairs]
+
+
+def _seconds(side: Callable[[], object], calls: int) -> float:
+    started_s = time.perf_counter()
+    for _ in range(calls):
+        side()
+    return (time.perf_counter() - started_s) / calls
