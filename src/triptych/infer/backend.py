@@ -33,6 +33,10 @@ class Backend(Protocol):
 
     name: str
 
+    def open(self, graph: str) -> None:
+        """Get a graph ready to run, so that its first run is quick. Raises `BundleRefused` if that cannot be."""
+        ...
+
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph on inputs that were checked before."""
         ...

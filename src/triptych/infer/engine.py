@@ -69,6 +69,11 @@ class Engine:
         self._tokenizer_json = bundle.tokenizer
         self._graphs = {graph.name: graph for graph in bundle.manifest.graphs}
 
+    def open(self) -> None:
+        """Get every graph ready, so that no first call is slow. Raises `BundleRefused` if one cannot be opened."""
+        for graph in self._graphs:
+            self.backend.open(graph)
+
     def graph(self, name: str) -> GraphRecord:
         """What the manifest says of a graph. Raises `NotFoundError`."""
         if name not in self._graphs:

@@ -31,6 +31,10 @@ class OnnxRuntimeBackend:
         self._sessions: dict[str, Any] = {}
         self._lock = Lock()
 
+    def open(self, graph: str) -> None:
+        """Open the session of a graph."""
+        self.session(graph)
+
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph on inputs that were checked before."""
         outputs = self.session(graph).run(None, dict(inputs))

@@ -96,8 +96,8 @@ class NextToken(nn.Module):
         """The same in torch."""
         attention, rotary = block.attention, self.model.rotary
         heads, positions, slots = attention.heads, lengths[0], torch.arange(past[0].shape[2])
-        packed = packed.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        query, key, value = packed.split((heads, attention.kv_heads, attention.kv_heads), dim=1)
+        by_head = packed.view(*packed.shape[:2], -1, attention.head_dim).transpose(1, 2)
+        query, key, value = torch.split(by_head, (heads, attention.kv_heads, attention.kv_heads), dim=1)  # type: ignore[no-untyped-call]
         if rotary is not None:
             cos, sin = rotary.cos[positions][:, None], rotary.sin[positions][:, None]
             query, key = rotate(query, cos, sin), rotate(key, cos, sin)

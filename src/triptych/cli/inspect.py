@@ -1,0 +1,81 @@
+"""`triptych inspect`: check every byte of a bundle, and say what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from triptych.bundle.manifest import GraphRecord, Manifest
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Check a bundle's digests, weights and graphs, and show what it holds."""
+    from triptych.infer import load
+
+    with load(bundle) as engine:
+        engine.open()
+        manifest = engine.manifest
+    if json:
+        print((bundle / "manifest.json").read_text("utf-8"), end="")
+        return
+    from rich.console import Console
+
+    console = Console()
+    for table in (facts(manifest), graphs(manifest.graphs), files(manifest)):
+        console.print(table)
+    console.print("every byte is as it was written")
+
+
+def facts(manifest: Manifest) -> Table:
+    """What the bundle is."""
+    from rich.table import Table
+
+    table = Table(title=manifest.name, show_header=False, title_justify="left")
+    shape = " x ".join(map(str, manifest.sample.shape))
+    table.add_row("family", manifest.family)
+    table.add_row("version", manifest.version)
+    table.add_row("format", str(manifest.format_version))
+    table.add_row("a sample", f"{manifest.sample.name}: {manifest.sample.dtype}, {shape}")
+    table.add_row(
+        "made with", ", ".join(f"{name} {version}" for name, version in manifest.created_with.items())
+    )
+    return table
+
+
+def graphs(records: tuple[GraphRecord, ...]) -> Table:
+    """What can be run."""
+    from rich.table import Table
+
+    from triptych.bundle.card import summary
+
+    table = Table(
+        "graph", "inputs", "outputs", "error", "allowed", "batch sizes", title="Graphs", title_justify="left"
+    )
+    for record in records:
+        table.add_row(
+            record.name,
+            summary(record.inputs).replace("`", ""),
+            summary(record.outputs).replace("`", ""),
+            f"{record.parity.max_abs_error:.2g}",
+            f"{record.parity.tolerance:.2g}",
+            ", ".join(map(str, record.row_buckets)) or "as given",
+        )
+    return table
+
+
+def files(manifest: Manifest) -> Table:
+    """What lies in the folder."""
+    from rich.table import Table
+
+    table = Table("file", "bytes", "SHA-256", title="Files", title_justify="left")
+    for name, record in manifest.files.items():
+        table.add_row(name, f"{record.size_bytes:,}", record.sha256[:16])
+    return table

@@ -1,0 +1,91 @@
+"""`triptych sample`: samples of a bundle, as a picture, an array or text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from triptych.infer import Engine
+
+ENDINGS = (".png", ".npy", ".txt")
+
+
+def sample(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to: a file ending in .png, .npy or .txt.")],
+    n: Annotated[int, typer.Option("--n", help="How many samples.")] = 16,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    prompt: Annotated[str, typer.Option(help="Text models: what to go on from.")] = "",
+    max_tokens: Annotated[int, typer.Option(help="Text models: how many tokens.")] = 200,
+    temperature: Annotated[float, typer.Option(help="Text models: 0 takes the likeliest token.")] = 1.0,
+) -> None:
+    """Draw samples and write them to a file."""
+    from triptych.errors import ConfigError, DataError, InputError
+    from triptych.infer import load
+
+    if out.suffix not in ENDINGS:
+        raise ConfigError(f"got {out.name!r}", where="--out", valid=f"a file ending in {', '.join(ENDINGS)}")
+    if n < 1:
+        raise InputError(f"got {n}", where="--n", valid="an integer from 1")
+    with load(bundle) as engine:
+        if out.suffix == ".txt":
+            content = texts(engine, n, seed, prompt, max_tokens, temperature).encode()
+        else:
+            refuse_text_settings(prompt)
+            content = arrays(engine, n, seed, out.suffix)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(content)
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror})", where=str(out)) from error
+    print(f"{n} samples written to {out}")
+
+
+def texts(engine: Engine, n: int, seed: int, prompt: str, max_tokens: int, temperature: float) -> str:
+    """`n` continuations of a prompt, set apart by rules when there are several."""
+    from triptych.infer import GenerationRequest
+
+    loop = engine.decode_loop(min(n, 16))
+    made: dict[int, str] = {}
+    for index in range(n):
+        request = GenerationRequest(
+            prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed, index=index
+        )
+        made[loop.add(request)] = prompt
+    while len(loop):
+        for event in loop.step():
+            made[event.id] += event.text
+    return "\n\n---\n\n".join(made.values()) + "\n"
+
+
+def arrays(engine: Engine, n: int, seed: int, ending: str) -> bytes:
+    """`n` samples as a PNG grid or an .npy file."""
+    from io import BytesIO
+
+    import numpy as np
+
+    from triptych.bundle.pictures import is_image, png
+    from triptych.errors import InputError
+
+    if ending == ".png" and not is_image(engine.manifest.sample.shape):
+        name = engine.manifest.name
+        raise InputError(
+            "its samples are no pictures", where=name, valid="a file ending in .npy, or .txt for text"
+        )
+    samples = engine.sample(n, seed=seed)
+    if ending == ".png":
+        return png(samples)
+    buffer = BytesIO()
+    np.save(buffer, samples, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def refuse_text_settings(prompt: str) -> None:
+    """A prompt has no effect on arrays, so it is an error there."""
+    from triptych.errors import ConfigError
+
+    if prompt:
+        raise ConfigError("has no effect here", where="--prompt", remedy="write to a file ending in .txt")
