@@ -1,4 +1,4 @@
-"""What happens to work, streams and callers when worker processes are killed, stopped, torn or never start."""
+"""What becomes of work, streams and callers when workers are killed, stopped, torn or never start."""
 
 import asyncio
 import os

@@ -34,7 +34,7 @@ async def test_sigkill_is_seen_as_sigkill():
     process.send_signal(signal.SIGKILL)  # to a dead process: nothing happens
 
 
-async def test_stop_asks_first_and_kills_who_does_not_listen(tmp_path):
+async def test_stop_asks_first_and_kills_who_does_not_listen():
     read, write = os.pipe()
     with os.fdopen(read, "rb", buffering=0) as ready:
         arguments = {"write": write}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from triptych.errors import Poison, ServeError, WorkerDied
+from triptych.errors import DeadlineExceeded, Draining, Overloaded, Poison, SupervisorFailed, WorkerDied
 from triptych.serve.pipeline.batcher import Batcher
 from triptych.serve.pipeline.handler import BatchInfo, EmitReason, Handler
 from triptych.serve.pipeline.ledger import Ledger
 from triptych.serve.pipeline.message import Message, rows_of
 from triptych.serve.pipeline.processor import cancelled_from_outside
+
+REFUSALS = (DeadlineExceeded, Draining, Overloaded, SupervisorFailed)  # trying again would not help
 
 
 class BatchProcessor:
@@ -57,7 +59,7 @@ class BatchProcessor:
             await self._handler.handle_batch(self._batcher.name, messages, info)
         except WorkerDied as error:
             await self._after_death(self._unanswered(messages), error)
-        except ServeError as error:  # too late, too full, going down: trying again would not help
+        except REFUSALS as error:
             self._fail(messages, error)
         except Exception as error:
             await self._after_exception(self._unanswered(messages), error)

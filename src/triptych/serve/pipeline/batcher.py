@@ -35,8 +35,8 @@ class Group:
 class Batcher:
     """Gathers by batch key; its batch processors come and `take`.
 
-    A batch is as large as the work that waited when it was taken: an idle batch processor takes what there is, a
-    busy one lets it grow to `batch_size` rows. Its state outlives a crash of its task.
+    A batch is as large as the work that waited when it was taken: an idle batch processor takes what there
+    is, a busy one lets it grow to `batch_size` rows. Its state outlives a crash of its task.
 
     Attributes:
         draining: whether unfilled batches are handed out because nothing more will come.
@@ -87,7 +87,7 @@ class Batcher:
             await _wait_in(self._takers)
 
     def take(self) -> tuple[list[Message], BatchInfo] | None:
-        """The batch that goes next: full and due ones in their order, then the oldest unfilled one, if allowed."""
+        """The batch that goes next: full and due ones in order, then the oldest unfilled one, if allowed."""
         while self._takeable():
             group = self._ready.popleft() if self._ready else next(iter(self._open.values()))
             reason = self._reason(group)

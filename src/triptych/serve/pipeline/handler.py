@@ -34,12 +34,12 @@ class Handler:
     async def handle_batch(self, batcher: str, messages: Sequence[Message], info: BatchInfo) -> None:
         """Give each message its `put_result` or `failed`; a message left pending fails.
 
-        An exception makes the pipeline try the messages one by one; `WorkerDied` makes it try them in halves. So
-        the same message may come again (`metadata["redelivered"]`), and its data must not be changed here.
+        An exception makes the pipeline try the messages one by one, `WorkerDied` in halves. So the same message
+        may come again (`metadata["redelivered"]`), and its data must not be changed here.
         """
 
     def handle_failed(self, messages: Sequence[Message]) -> None:
         """Called with failed messages before they are acknowledged; may change their error or result."""
 
     async def capacity(self, batcher: str) -> None:
-        """Return once a batch could be computed at once; until then the batch that goes next can still fill."""
+        """Return once a batch could be computed at once; until then the next batch can still fill."""

@@ -49,7 +49,7 @@ class QueueProducer:
     def offer(self, message: Message) -> None:
         """Queue `message`.
 
-        Raises: Overloaded at once if the queue is full, Draining after `drain()`, DeadlineExceeded if too late.
+        Raises: Overloaded if the queue is full, Draining after `drain()`, DeadlineExceeded if too late.
         """
         if self._draining:
             raise Draining("no new work is accepted", where="queue")

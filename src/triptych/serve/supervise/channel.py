@@ -114,7 +114,7 @@ def _rights(descriptor: int) -> list[tuple[int, int, bytes]]:
 
 
 class AsyncChannel:
-    """The node's end: never blocks; calls `on_frame` with each frame and `on_close` once, with what was wrong."""
+    """The node's end: never blocks; calls `on_frame` with each frame, `on_close` once with what was wrong."""
 
     def __init__(
         self, sock: socket.socket, on_frame: Callable[[Frame], None], on_close: Callable[[str], None]

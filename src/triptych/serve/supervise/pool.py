@@ -160,8 +160,8 @@ class WorkerPool:
 
         Raises:
             Overloaded, Draining: at once.
-            DeadlineExceeded, Poison, Overloaded (a reader too slow), or what the handler failed it with: while
-                iterating.
+            DeadlineExceeded, Poison, Overloaded (a reader too slow), or what the handler failed it with:
+                while iterating.
         """
         self._admit(self._waiting_streams)
         stream = PieceStream(next(self._ids), payload, buffer=self._stream_buffer, on_end=self._stream_ended)
@@ -181,7 +181,7 @@ class WorkerPool:
         await waiter
 
     async def ping(self, *, timeout_s: float = 1.0) -> dict[int, bool]:
-        """Ask every worker for a sign of life: slot -> whether it is ready and answered within `timeout_s`."""
+        """Ask every worker for a sign of life: slot -> whether it is ready and answered in time."""
         asked = {link.slot: link.ping() for link in self._links if link and link.state == "ready"}
         if asked:
             await asyncio.wait(asked.values(), timeout=timeout_s)
@@ -225,7 +225,7 @@ class WorkerPool:
         return await self._supervisor.wait()
 
     async def stop(self, shutdown: Shutdown = 5.0) -> Exit:
-        """Refuse new work (`Draining`), let held work finish for at most `shutdown` seconds, stop the workers."""
+        """Refuse new work (`Draining`), let held work finish for `shutdown` seconds, stop the workers."""
         self._refuse(Draining("the workers are stopping", where=self.name))
         if shutdown != "brutal_kill":
             with suppress(TimeoutError):

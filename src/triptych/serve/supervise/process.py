@@ -1,7 +1,7 @@
 """A process as a child: a fresh interpreter that dies with its parent, and whose death is an event.
 
-Linux only: `pidfd_open` tells the event loop of the death; `PR_SET_PDEATHSIG`, which the child sets itself, ends it
-when the *thread* that started it ends, so start processes from the thread that lives longest.
+Linux only: `pidfd_open` tells the event loop of the death; `PR_SET_PDEATHSIG`, which the child sets itself,
+ends it when the *thread* that started it ends, so start processes from the thread that lives longest.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ async def spawn(
 ) -> ProcessChild:
     """Start `target(args)` in a fresh interpreter and return at once.
 
-    The child ignores SIGINT (Ctrl-C reaches the whole terminal group; its parent decides), dies with its parent, and
-    exits with 0 if the function returns, 1 (and the traceback on stderr) if it raises.
+    The child ignores SIGINT (Ctrl-C reaches the whole terminal group; its parent decides), dies with its
+    parent, and exits with 0 if the function returns, 1 (and the traceback on stderr) if it raises.
 
     Args:
         target: `package.module:function`; it is called with `args` and may return an exit code.

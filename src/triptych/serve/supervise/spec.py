@@ -20,8 +20,8 @@ class Exit(msgspec.Struct, frozen=True):
         signal: number of the signal that ended a process.
         exception: what a task raised.
         detail: a sentence about the cause, if one is known.
-        charged: whether this end counts against the supervisor's restart intensity. The death of a worker that
-            was computing is charged to the work it held (`max_deliveries` bounds it), not to the supervisor.
+        charged: whether this end counts against the supervisor's restart intensity. The death of a worker
+            that was computing is charged to the work it held (`max_deliveries` bounds it) instead.
     """
 
     code: int | None = None
@@ -98,7 +98,7 @@ class ChildCounts(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True):
     """Something an operator wants to read about: who, what, why.
 
-    `kind` is one of `started died restarted escalated stopped` (supervisors), `ready hung redispatched` (pools).
+    `kind` is `started died restarted escalated stopped` (supervisors) or `ready hung redispatched` (pools).
     """
 
     kind: str

@@ -13,7 +13,7 @@ class PieceStream:
     """The pieces of one stream's answer, for `async for`; close it (`contextlib.aclosing`) if you stop early.
 
     Attributes:
-        slots: how many slots of a worker it takes: one, or all of them once it is suspected of killing workers.
+        slots: how many slots of a worker it takes: one, or all once it is suspected of killing workers.
         strikes: workers that died under it since its last new piece.
         replayed: whether it was started again.
         timer: what ends it at its deadline.

@@ -1,4 +1,4 @@
-"""A supervisor: starts children in order, restarts those that die, stops in reverse, knows when to give up."""
+"""A supervisor: starts children in order, restarts who dies, stops in reverse, knows when to give up."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Supervisor:
     async def start(self) -> None:
         """Start every child, in order.
 
-        Raises: SupervisorFailed if starts fail more often than `max_restarts` allows; no child is left running.
+        Raises: SupervisorFailed if starts fail more often than `max_restarts` allows; nobody is left running.
         """
         try:
             for entry in self._entries:

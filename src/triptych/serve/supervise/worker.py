@@ -31,12 +31,12 @@ class StreamEvent(msgspec.Struct, frozen=True, array_like=True):
 class WorkHandler(Protocol):
     """The work itself. One thread calls it; it may crash, hang or be killed without harm to anyone else.
 
-    It is made by the factory named in `WorkerPool(target=...)`, called with `args` in the worker process. Answers must
-    depend on the payload alone, because work that lost its worker is done again by another.
+    It is made by the factory named in `WorkerPool(target=...)`, called with `args` in the worker process.
+    Answers must depend on the payload alone, because work that lost its worker is done again by another.
     """
 
     def handle_batch(self, payloads: list[bytes]) -> list[bytes | Failure]:
-        """Answer one-shot work: one answer per payload, in their order. Raising fails the batch as a whole."""
+        """Answer one-shot work: one answer per payload, in order. Raising fails the batch as a whole."""
 
     def open_stream(self, stream_id: int, payload: bytes) -> None:
         """Let a stream join; raising ends that stream alone."""
@@ -44,9 +44,9 @@ class WorkHandler(Protocol):
     def step(self) -> list[StreamEvent]:
         """Advance every open stream by one step; called in a loop while streams are open.
 
-        Between steps the channel is drained, so batches, new streams and cancellations interleave. A stream that says
-        `done` or carries a failure is over: `close_stream` is not called for it. Raising fails every open stream,
-        and `close_stream` is called for each.
+        Between steps the channel is drained, so batches, new streams and cancellations interleave. A stream
+        that says `done` or carries a failure is over: `close_stream` is not called for it. Raising fails every
+        open stream, and `close_stream` is called for each.
         """
 
     def close_stream(self, stream_id: int) -> None:
