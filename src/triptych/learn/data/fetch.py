@@ -1,6 +1,7 @@
 """Getting a data set once: ordered sources, a lock, an atomic move into the cache, a digest of what arrived.
 
-The cache is `$TRIPTYCH_CACHE`, or `~/.cache/triptych`. A folder is either whole and of the right digest, or absent.
+The cache is `$TRIPTYCH_CACHE`, or `~/.cache/triptych`. A folder is either whole and of the right digest, or
+absent.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One way to get a data set: `get(folder)` fills an empty folder with the final files or raises `Unavailable`."""
+    """One way to get a data set: `get(folder)` fills an empty folder with the final files or raises
+    `Unavailable`.
+    """
 
     name: str
     get: Callable[[Path], None]

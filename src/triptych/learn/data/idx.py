@@ -1,4 +1,5 @@
-"""The IDX format of MNIST and its relatives: two zero bytes, a type, the number of axes, the sizes, the values.
+"""The IDX format of MNIST and its relatives: two zero bytes, a type, the number of axes, the sizes, the
+values.
 
 Source: LeCun, Cortes & Burges, "The MNIST database of handwritten digits", section "FILE FORMATS".
 """
@@ -6,6 +7,8 @@ Source: LeCun, Cortes & Burges, "The MNIST database of handwritten digits", sect
 from __future__ import annotations
 
 import gzip
+import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +39,10 @@ def read_idx(path: Path) -> Array:
             valid="an IDX file of unsigned bytes (00 00 08 and the number of axes)",
         )
     axes, start = data[3], 4 + 4 * data[3]
-    shape = tuple(int(size) for size in np.frombuffer(data[4:start], ">u4"))
-    if len(shape) != axes or len(data) - start != int(np.prod(shape)):
+    shape = struct.unpack(f">{axes}I", data[4:start]) if len(data) >= start else ()
+    if len(data) - start != math.prod(shape):
         raise DataError(
-            f"the header says {shape}, the file holds {max(0, len(data) - start)} values",
+            f"the header says {axes} axes of sizes {shape}, the file has {len(data)} bytes",
             where=str(path),
             remedy="the file is truncated: fetch it again",
         )
@@ -47,7 +50,9 @@ def read_idx(path: Path) -> Array:
 
 
 def read_idx_folder(folder: Path) -> dict[str, Array]:
-    """The four parts of an MNIST-like folder by name; `.` for `-` before `idx` and a `.gz` ending are both taken."""
+    """The four parts of an MNIST-like folder by name; `.` for `-` before `idx` and a `.gz` ending are
+    both taken.
+    """
     return {part: read_idx(_find(folder, name)) for part, name in _PARTS.items()}
 
 

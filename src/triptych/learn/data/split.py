@@ -28,7 +28,9 @@ class Split(Protocol):
         """The examples that start at `index`."""
 
     def whole(self, batch_size: int) -> Iterator[tuple[Batch, int]]:
-        """The whole split in its stored order, each batch with its weight (examples, or tokens to predict)."""
+        """The whole split in its stored order, each batch with its weight (examples, or tokens to
+        predict).
+        """
 
 
 def generator(seed: int, epoch: int = 0) -> torch.Generator:
@@ -69,8 +71,8 @@ class ArraySplit:
 class WindowSplit:
     """A stream of token ids, cut into windows of `block_size + 1` (inputs and targets overlap by one).
 
-    Each training pass starts its windows at an offset of its own in [0, block_size), so that over many passes every
-    token is seen at every position. `whole` predicts each token after the first exactly once.
+    Each training pass starts its windows at an offset of its own in [0, block_size), so that over many
+    passes every token is seen at every position. `whole` predicts each token after the first exactly once.
     """
 
     def __init__(self, tokens: Tensor, block_size: int) -> None:

@@ -1,4 +1,6 @@
-"""From text to token ids: character-level or byte-pair tokenizers, both as `tokenizers` JSON, both lossless."""
+"""From text to token ids: character-level or byte-pair tokenizers, both as `tokenizers` JSON, both
+lossless.
+"""
 
 from __future__ import annotations
 

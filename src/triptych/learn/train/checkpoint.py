@@ -1,8 +1,8 @@
 """Checkpoints: safetensors and JSON, whole or absent.
 
 `checkpoints/step-00000100/` is written beside its final name, synced, and renamed. `checkpoints/last` and
-`checkpoints/best` are links that are switched atomically, so at every moment each names a complete checkpoint from
-which training can go on. Folders that neither names are removed.
+`checkpoints/best` are links that are switched atomically, so at every moment each names a complete
+checkpoint from which training can go on. Folders that neither names are removed.
 """
 
 from __future__ import annotations

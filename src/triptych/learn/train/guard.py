@@ -1,4 +1,6 @@
-"""The NaN guard: find the first tensor that broke, go back to the last good state, go on with half the step size."""
+"""The NaN guard: find the first tensor that broke, go back to the last good state, go on with half the step
+size.
+"""
 
 from __future__ import annotations
 

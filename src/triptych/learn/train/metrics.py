@@ -16,7 +16,9 @@ Row = dict[str, Any]
 
 
 class Meter:
-    """Means of one player's terms since the last reset, summed on the device: no number leaves it in between."""
+    """Means of one player's terms since the last reset, summed on the device: no number leaves it in
+    between.
+    """
 
     def __init__(self) -> None:
         self.reset()

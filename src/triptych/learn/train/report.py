@@ -1,4 +1,5 @@
-"""`report.html`: curves, samples and settings of a run, on one page that refreshes itself while training runs.
+"""`report.html`: curves, samples and settings of a run, on one page that refreshes itself while training
+runs.
 
 plotly.js lies beside the page, copied from the plotly wheel, so the page works offline.
 """
@@ -34,15 +35,17 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <script src="plotly.min.js"></script>
 <style>
- body {{ font: 15px/1.5 system-ui, sans-serif; color: #1d2433; background: #f6f7f9; margin: 0 auto; max-width: 1180px;
-        padding: 24px; }}
+ body {{ font: 15px/1.5 system-ui, sans-serif; color: #1d2433; background: #f6f7f9;
+        margin: 0 auto; max-width: 1180px; padding: 24px; }}
  h1 {{ font-size: 24px; margin: 0; }} h2 {{ font-size: 17px; margin: 28px 0 8px; }}
  .muted {{ color: #667085; }}
  .grid {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(360px, 1fr)); gap: 14px; }}
  .card {{ background: #fff; border: 1px solid #e3e6eb; border-radius: 8px; padding: 12px; overflow: hidden; }}
  .plot {{ height: 250px; }} img {{ image-rendering: pixelated; width: 100%; display: block; }}
- pre {{ white-space: pre-wrap; margin: 0; font: 13px/1.4 ui-monospace, monospace; max-height: 340px; overflow: auto; }}
- .numbers {{ display: flex; gap: 28px; flex-wrap: wrap; margin-top: 14px; }} .numbers b {{ display: block; font-size: 20px; }}
+ pre {{ white-space: pre-wrap; margin: 0; font: 13px/1.4 ui-monospace, monospace;
+       max-height: 340px; overflow: auto; }}
+ .numbers {{ display: flex; gap: 28px; flex-wrap: wrap; margin-top: 14px; }}
+ .numbers b {{ display: block; font-size: 20px; }}
 </style></head><body>
 <h1>{title}</h1><div class="muted">{subtitle}</div>
 <div class="numbers">{numbers}</div>
@@ -83,7 +86,9 @@ class Report:
             ) from error
 
     def sample(self, model: GenerativeModel, step: int) -> None:
-        """Draw this moment's samples, and reconstructions where the model makes them; always with the same seed."""
+        """Draw this moment's samples, and reconstructions where the model makes them; always with
+        the same seed.
+        """
         shape, folder = self.data.spec.sample_shape, self.out / "samples"
         if not self.log.samples:
             return

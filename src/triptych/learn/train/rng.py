@@ -1,4 +1,4 @@
-"""Every random state a run depends on, as tensors and JSON; and a way to borrow randomness without a trace."""
+"""Every random state a run depends on, as tensors and JSON; and how to borrow randomness without a trace."""
 
 from __future__ import annotations
 

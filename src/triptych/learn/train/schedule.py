@@ -10,9 +10,11 @@ from triptych.learn.train.settings import TrainSettings
 def rate_factor(settings: TrainSettings, step: int, total: int) -> float:
     r"""What the base learning rate is multiplied by at `step` of `total` (both count from 0), in [0, 1].
 
-    $$ \tfrac12 \left(1 + \cos \pi \tfrac{t - w}{T - w}\right) \quad t \ge w, \qquad \tfrac{t + 1}{w} \quad t < w $$
+    $$ \tfrac12 \left(1 + \cos \pi \tfrac{t - w}{T - w}\right) \quad t \ge w, \qquad \tfrac{t + 1}{w} \quad
+    t < w $$
 
-    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5 without restarts; the linear warm-up is the usual one.
+    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5 without restarts; the linear warm-up is the
+    usual one.
     """
     if settings.schedule == "constant":
         return 1.0

@@ -20,11 +20,12 @@ DEFAULT_EPOCHS = 10
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train. `learning_rate`, `betas` and `weight_decay` are each turn's own unless given.
 
-    A *step* is one full round of all turns. Training ends at `max_epochs` or `max_steps`, whichever comes first (10
-    epochs when neither is given), or when `patience` validations in a row did not improve the model's validation
-    metric by `min_delta`. `accumulate` batches make one update. A validation, with a checkpoint, happens after each
-    epoch, or every `validate_every_steps`; `checkpoint_every_steps` adds checkpoints in between.
-    `guard_retries` is how often training may roll back after a NaN or infinity, with half the step size each time.
+    A *step* is one full round of all turns. Training ends at `max_epochs` or `max_steps`, whichever comes
+    first (10 epochs when neither is given), or when `patience` validations in a row did not improve the
+    model's validation metric by `min_delta`. `accumulate` batches make one update. A validation, with a
+    checkpoint, happens after each epoch, or every `validate_every_steps`; `checkpoint_every_steps` adds
+    checkpoints in between. `guard_retries` is how often training may roll back after a NaN or infinity,
+    with half the step size each time.
     """
 
     max_epochs: AtLeastOne | None = None
@@ -74,8 +75,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to show. Nothing here changes the weights.
 
-    `samples` pictures or texts are drawn at step 0 and at each validation (0: none) into `samples/`; texts continue
-    `prompt`.
+    `samples` pictures or texts are drawn at step 0 and at each validation (0: none) into `samples/`; texts
+    continue `prompt`.
     """
 
     every_steps: AtLeastOne = 50

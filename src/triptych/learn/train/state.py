@@ -40,7 +40,9 @@ def player(turn: Turn, settings: TrainSettings) -> Player:
 
 
 class Counters(msgspec.Struct):
-    """The plain numbers. `rate_scale` halves at each roll-back; `stale` counts validations without improvement."""
+    """The plain numbers. `rate_scale` halves at each roll-back; `stale` counts validations without
+    improvement.
+    """
 
     step: int = 0
     rate_scale: float = 1.0

@@ -17,7 +17,9 @@ from triptych.learn.train.state import Player, TrainingState
 
 
 class Steps:
-    """Runs steps on a state. Nothing is read back from the device here, so the processor never waits for a number."""
+    """Runs steps on a state. Nothing is read back from the device here, so the processor never waits
+    for a number.
+    """
 
     def __init__(
         self, state: TrainingState, settings: TrainSettings, *, total: int, steps_per_epoch: int

@@ -1,7 +1,8 @@
 """The trainer: one loop for likelihood, adversarial and autoregressive models alike.
 
-Between two *stops* (a logged step, a validation, a checkpoint, the end) it only takes steps. At a stop it checks that
-all is finite, logs, validates, saves. A stop depends on the step alone, so a resumed run stops where the first did.
+Between two *stops* (a logged step, a validation, a checkpoint, the end) it only takes steps. At a stop it
+checks that all is finite, logs, validates, saves. A stop depends on the step alone, so a resumed run stops
+where the first did.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class Trainer:
         """Train `model` on `data` and return the run; the model then holds the best weights.
 
         Args:
-            resume: None to start anew in an empty folder; "auto" to go on from `checkpoints/last` if there is one;
+            resume: None to start anew in an empty folder; "auto" to go on from `checkpoints/last` if there
+            is one;
                 or a checkpoint folder to go on from.
 
         Raises:
@@ -182,7 +184,7 @@ class _Session:
         self.notes = []
         if wanted is not None and self.threads != wanted:
             self.notes.append(
-                f"{wanted} threads could not be had ({self.threads} instead): weights may differ in the last bits"
+                f"{wanted} threads cannot be had, {self.threads} can: the last bits of the weights may differ"
             )
         try:
             torch.empty(0, device=self.settings.device)
@@ -262,7 +264,9 @@ class _Session:
             callback(Moment(self.metrics.history[-1], self.model, self.out))
 
     def _validate(self) -> dict[str, float]:
-        """Terms over the whole validation split, and the samples of this moment; leaves no trace in training."""
+        """Terms over the whole validation split, and the samples of this moment; leaves no trace in
+        training.
+        """
         present = (
             {name: tensor.clone() for name, tensor in weights(self.model).items()} if self.state.ema else {}
         )
