@@ -34,6 +34,7 @@ def test_the_examples_in_docstrings_run(name: str) -> None:
 
 
 def test_the_formulas_need_no_checker_at_run_time() -> None:
-    code = "import sys; from triptych.learn import VAE; VAE(VAE.Config()).sample(1); print('beartype' in sys.modules)"
+    made = "import sys; from triptych.learn import VAE; VAE(VAE.Config()).sample(1)"
+    code = f"{made}; print('beartype' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "False"
