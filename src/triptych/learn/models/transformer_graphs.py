@@ -15,7 +15,7 @@ from triptych.learn.models.base import Graph
 
 if TYPE_CHECKING:
     from triptych.learn.models.transformer import Transformer
-    from triptych.learn.nn import Block
+    from triptych.learn.nn import Block, Rotary
 
 TRIAL_TOKENS = 4
 
@@ -94,13 +94,12 @@ class NextToken(nn.Module):
         self, block: Block, packed: Tensor, past: Sequence[Tensor], lengths: tuple[Tensor, Tensor, Tensor]
     ) -> Sequence[Tensor]:
         """The same in torch."""
-        attention, rotary = block.attention, self.model.rotary
+        attention = block.attention
         heads, positions, slots = attention.heads, lengths[0], torch.arange(past[0].shape[2])
         by_head = packed.view(*packed.shape[:2], -1, attention.head_dim).transpose(1, 2)
-        query, key, value = torch.split(by_head, (heads, attention.kv_heads, attention.kv_heads), dim=1)  # type: ignore[no-untyped-call]
-        if rotary is not None:
-            cos, sin = rotary.cos[positions][:, None], rotary.sin[positions][:, None]
-            query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        query, key, value = torch.split(by_head, [heads, attention.kv_heads, attention.kv_heads], dim=1)  # type: ignore[no-untyped-call]
+        if self.model.rotary is not None:
+            query, key = self.turned(query, positions), self.turned(key, positions)
         is_used = (slots <= positions[:, -1:])[:, None, :, None]
         place = positions[:, None, :, None].expand_as(key)
         key, value = (
@@ -110,6 +109,12 @@ class NextToken(nn.Module):
         seen = attention.shared(key), attention.shared(value)
         mixed = scaled_dot_product_attention(query, *seen, allowed).transpose(1, 2).flatten(2)
         return mixed, key, value
+
+    def turned(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Rotary positions, row by row, as each row has its own."""
+        rotary = cast("Rotary", self.model.rotary)
+        pairs = zip(torch.split(x, 1), positions, strict=True)  # type: ignore[no-untyped-call]
+        return torch.cat([rotate(row, rotary.cos[at], rotary.sin[at]) for row, at in pairs])
 
     def trials(self, rows: int, generator: torch.Generator) -> tuple[tuple[Tensor, ...], ...]:
         """One token after pasts of different lengths; then a prompt, whose past must not matter."""

@@ -1,0 +1,136 @@
+import shutil
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import triptych
+from triptych.bundle import digest, reader
+from triptych.bundle.manifest import MANIFEST, WEIGHTS
+from triptych.bundle.writer import serialise
+from triptych.errors import BundleNotFound, BundleRefused
+
+FILES = (MANIFEST, WEIGHTS, "decode.onnx")
+
+
+def reseal(folder, change):
+    """Change the manifest and give it a right digest again."""
+    document = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    change(document)
+    document["digest"] = ""
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    (folder / MANIFEST).write_bytes(digest.seal(text))
+
+
+def test_a_whole_bundle_is_read(by_hand):
+    bundle = reader.read(by_hand)
+    assert set(bundle.graphs) == {"decode"}
+    assert bundle.manifest.files[WEIGHTS].size_bytes == (by_hand / WEIGHTS).stat().st_size
+    with triptych.load(by_hand) as engine:
+        assert engine.run("decode", {"z": [[1.0, 0.0, 0.0]]})["x"].tolist() == [[0.0, 1.0, 2.0, 3.0]]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(data=st.data())
+def test_a_flipped_bit_anywhere_is_refused_by_name(by_hand, data):
+    file = by_hand / data.draw(st.sampled_from(FILES))
+    before = file.read_bytes()
+    position, bit = data.draw(st.integers(0, len(before) - 1)), data.draw(st.integers(0, 7))
+    after = bytearray(before)
+    after[position] ^= 1 << bit
+    file.write_bytes(after)
+    try:
+        with pytest.raises(BundleRefused, match=file.name):
+            reader.read(by_hand)
+    finally:
+        file.write_bytes(before)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: b""])
+def test_a_file_cut_or_lengthened_is_refused_by_name(by_hand, name, change):
+    (by_hand / name).write_bytes(change((by_hand / name).read_bytes()))
+    with pytest.raises(BundleRefused, match=name):
+        reader.read(by_hand)
+
+
+def test_a_missing_file_is_refused_by_name(by_hand):
+    (by_hand / "decode.onnx").unlink()
+    with pytest.raises(BundleRefused, match=r"decode\.onnx: it is missing"):
+        reader.read(by_hand)
+
+
+def test_a_file_the_manifest_does_not_list_is_refused_by_name(by_hand):
+    (by_hand / "more.bin").write_bytes(b"1")
+    with pytest.raises(BundleRefused, match=r"more\.bin"):
+        reader.read(by_hand)
+
+
+def test_a_link_out_of_the_folder_is_refused(by_hand, tmp_path):
+    shutil.move(by_hand / WEIGHTS, tmp_path / "elsewhere")
+    (by_hand / WEIGHTS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleRefused, match=WEIGHTS):
+        reader.read(by_hand)
+
+
+def test_no_folder_and_an_empty_folder_are_not_found(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere", __file__):
+        with pytest.raises(BundleNotFound):
+            reader.read(path)
+
+
+def test_an_unknown_format_version_is_refused_with_the_known_one(by_hand):
+    reseal(by_hand, lambda document: document.update(format_version=2))
+    with pytest.raises(BundleRefused, match="version 2 is unknown; valid: 1"):
+        reader.read(by_hand)
+
+
+def test_an_unknown_field_in_the_manifest_is_refused(by_hand):
+    reseal(by_hand, lambda document: document.update(surprise=1, digest=document.pop("digest")))
+    with pytest.raises(BundleRefused, match="surprise"):
+        reader.read(by_hand)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "", ".", "a/b"])
+def test_a_listed_name_that_leaves_the_folder_is_refused(by_hand, name):
+    reseal(by_hand, lambda document: document["files"].update({name: document["files"][WEIGHTS]}))
+    with pytest.raises(BundleRefused, match="it lists"):
+        reader.read(by_hand)
+
+
+@pytest.mark.parametrize(
+    "external",
+    [
+        {"location": "../model.safetensors"},
+        {"location": "/etc/passwd"},
+        {"location": MANIFEST},
+        {"offset": 0},
+        {"length": 4},
+        {"offset": 10**12},
+        {"offset": -1},
+    ],
+)
+def test_a_graph_that_points_at_no_tensor_of_the_weights_is_refused(tmp_path, write_bundle, external):
+    folder = write_bundle(tmp_path / "b", np.ones((3, 4), np.float32), **external)
+    with pytest.raises(BundleRefused, match=r"decode\.onnx: weight points at"):
+        reader.read(folder)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_graph_or_refused(data):
+    from triptych.bundle.wire import external_tensors
+
+    try:
+        assert isinstance(list(external_tensors(data)), list)
+    except ValueError as error:
+        assert str(error)
+
+
+def test_a_manifest_is_covered_by_its_own_digest(by_hand):
+    data = (by_hand / MANIFEST).read_bytes()
+    carried, covered = digest.split(data)
+    assert digest.is_intact(data)
+    assert carried.decode() == digest.sha256(covered) == reader.read(by_hand).manifest.digest
+    assert serialise(msgspec.structs.replace(reader.read(by_hand).manifest, digest="")) == data
