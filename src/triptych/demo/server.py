@@ -79,9 +79,7 @@ class Server:
 
     def worker_pids(self) -> list[int]:
         """The processes that are ready to work."""
-        return [
-            worker["pid"] for worker in self.get("/v2/workers")["workers"] if worker["state"] != "starting"
-        ]
+        return [w["pid"] for w in self.get("/v2/workers")["workers"] if w["state"] == "ready"]
 
     def wait_for_replacement(self, before: list[int], *, timeout_s: float = 30.0) -> int | None:
         """The pid of a ready worker that was not there before; None if there is none by the deadline."""
