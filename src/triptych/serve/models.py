@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -34,7 +35,12 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
 
 def handler(settings: dict[str, Any]) -> ModelHandler:
-    """The factory that `WorkerPool` calls in each worker process."""
+    """The factory that `WorkerPool` calls in each worker process.
+
+    SIGTERM often goes to every process of a service at once: a worker leaves it to the node, which lets held work
+    finish and then closes the channel.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     wanted = msgspec.convert(settings, WorkerSettings)
     engines = [load(folder, engine=wanted.engine, threads=wanted.threads) for folder in wanted.bundles]
     return ModelHandler({engine.manifest.name: engine for engine in engines}, wanted.slots)

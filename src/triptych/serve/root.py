@@ -26,6 +26,7 @@ from triptych.serve.supervise.spec import ChildSpec
 from triptych.serve.supervise.supervisor import Supervisor
 
 MAX_RESTARTS, MAX_SECONDS = 3, 30.0  # of the node
+SAME_SIGNAL_S = 0.25  # process managers signal a process and then its whole group: that is one request
 MARGIN_S = 5.0  # what the node may take beyond its own time limits before it is killed
 
 
@@ -74,6 +75,7 @@ class Root:
         self._node: ProcessChild | None = None
         self._stop = asyncio.Event()
         self._is_first = True
+        self._asked_at_s = 0.0
 
     @property
     def url(self) -> str:
@@ -156,9 +158,12 @@ class Root:
 
     def _on_signal(self) -> None:
         """The first signal drains, the second stops now."""
-        if self._stop.is_set() and self._node is not None:
+        now_s = asyncio.get_running_loop().time()
+        if not self._stop.is_set():
+            self._stop.set()
+            self._asked_at_s = now_s
+        elif now_s - self._asked_at_s > SAME_SIGNAL_S and self._node is not None:
             self._node.send_signal(signal.SIGKILL)
-        self._stop.set()
 
     @staticmethod
     def _code(node: ProcessChild | None) -> int:

@@ -1,0 +1,244 @@
+"""What a served model answers, through real processes and sockets."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+import triptych
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_served_npy_is_the_engine_s(served, bundles: Path) -> None:
+    with triptych.load(bundles / "vae", threads=1) as engine:
+        assert served.sample(n=5, seed=7).content == npy(engine.sample(5, seed=7))
+
+
+def test_a_request_in_a_crowd_of_64_has_the_bytes_it_has_alone(served) -> None:
+    alone = [served.sample(n=1 + seed % 3, seed=seed).content for seed in range(64)]
+    with ThreadPoolExecutor(64) as crowd:
+        together = list(crowd.map(lambda seed: served.sample(n=1 + seed % 3, seed=seed).content, range(64)))
+    assert together == alone
+
+
+def test_json_says_where_it_comes_from_and_repeats(served) -> None:
+    first = served.sample("application/json", n=2)
+    body = first.json()
+    assert body["model"] == "vae" == first.headers["triptych-model"]
+    assert body["version"] == first.headers["triptych-version"]
+    assert body["shape"] == [2, 1, 8, 8] == list(np.shape(body["samples"]))
+    assert str(body["seed"]) == first.headers["triptych-seed"]
+    assert served.sample("application/json", n=2, seed=body["seed"]).content == first.content
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, (8, 8)), (4, (17, 17))])
+def test_png_is_one_picture_or_a_grid(served, n: int, size: tuple[int, int]) -> None:
+    with Image.open(io.BytesIO(served.sample("image/png", n=n, seed=1).content)) as picture:
+        assert picture.size == size
+
+
+def test_a_graph_run_equals_the_engine_s(served, bundles: Path) -> None:
+    z = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    path = "/v1/models/vae/run/decode"
+    with triptych.load(bundles / "vae", threads=1) as engine:
+        outputs = engine.run("decode", {"z": z})
+    name, wanted = next(iter(outputs.items()))
+    answer = served.client.post(path, json={"inputs": {"z": z.tolist()}}).json()["outputs"]
+    assert np.array_equal(np.array(answer[name]["values"], np.float32), wanted)
+    headers = {"content-type": "application/x-npy", "accept": "application/x-npy"}
+    if len(outputs) == 1:
+        assert served.client.post(path, content=npy(z), headers=headers).content == npy(wanted)
+
+
+def test_the_openai_client_completes_and_streams_the_same_text(served, client, bundles: Path) -> None:
+    request = {"model": "text", "prompt": "To be", "max_tokens": 12, "temperature": 0.8, "seed": 3}
+    whole = client.completions.create(**request)
+    chunks = list(client.completions.create(**request, stream=True, stream_options={"include_usage": True}))
+    with triptych.load(bundles / "text", threads=1) as engine:
+        wanted = engine.generate("To be", max_tokens=12, temperature=0.8, seed=3)
+    assert whole.choices[0].text == wanted.text
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == wanted.text
+    assert chunks[-2].choices[0].finish_reason == "length"
+    assert chunks[-1].usage == whole.usage
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (5, 12)
+
+
+def test_choices_differ_and_log_probabilities_come(client) -> None:
+    answer = client.completions.create(
+        model="text", prompt=[1, 2, 3], max_tokens=4, seed=1, n=3, logprobs=0, extra_body={"top_k": 50}
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert len({choice.text for choice in answer.choices}) == 3
+    assert all(value < 0 for choice in answer.choices for value in choice.logprobs.token_logprobs)
+
+
+def test_stop_ends_a_text_before_it_and_echo_repeats_the_prompt(client) -> None:
+    request = {"model": "text", "prompt": "ab", "max_tokens": 30, "seed": 5}
+    text = client.completions.create(**request).choices[0].text
+    stopped = client.completions.create(**request, stop=[text[4]], echo=True).choices[0]
+    assert stopped.text == "ab" + text[: text.index(text[4])]
+    assert stopped.finish_reason == "stop"
+
+
+def test_the_openai_client_understands_the_errors(client) -> None:
+    with pytest.raises(openai.NotFoundError, match="text"):
+        client.completions.create(model="tex", prompt="a")
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model="text", prompt="a", temperature=-1)
+    assert caught.value.param == "temperature"
+
+
+def test_models_are_listed(client) -> None:
+    assert {model.id for model in client.models.list()} == {"vae", "text"}
+    assert client.models.retrieve("vae").id == "vae"
+
+
+def test_a_text_model_samples_texts(served) -> None:
+    answer = served.client.post("/v1/models/text/sample", json={"n": 2, "seed": 4})
+    assert answer.json()["shape"] == [2]
+    assert [len(text) > 0 for text in answer.json()["samples"]] == [True, True]
+
+
+SAMPLE, RUN, COMPLETE = "/v1/models/vae/sample", "/v1/models/vae/run/decode", "/v1/completions"
+JSON, NPY = {"content-type": "application/json"}, {"content-type": "application/x-npy"}
+
+BAD = [
+    (SAMPLE, b"", {}, 400, "body"),
+    (SAMPLE, b"{", {}, 400, "body"),
+    (SAMPLE, b"[]", {}, 400, "body"),
+    (SAMPLE, b"\xff\xfe", {}, 400, "body"),
+    (SAMPLE, b'{"n": NaN}', {}, 400, "body"),
+    (SAMPLE, b'{"n": 0}', {}, 400, "n"),
+    (SAMPLE, b'{"n": -1}', {}, 400, "n"),
+    (SAMPLE, b'{"n": 1.5}', {}, 400, "n"),
+    (SAMPLE, b'{"n": true}', {}, 400, "n"),
+    (SAMPLE, b'{"n": "3"}', {}, 400, "n"),
+    (SAMPLE, b'{"n": 100000}', {}, 400, "n"),
+    (SAMPLE, b'{"seed": -1}', {}, 400, "seed"),
+    (SAMPLE, b'{"seed": 9223372036854775808}', {}, 400, "seed"),
+    (SAMPLE, b'{"sede": 1}', {}, 400, "sede"),
+    (SAMPLE, b'{"condition": 3}', {}, 400, "condition"),
+    (SAMPLE, b"[" * 5000, {}, 400, "body"),
+    (SAMPLE, b" " * 100001, {}, 413, "body"),
+    (SAMPLE, b"{}", {"content-type": "text/xml"}, 415, "Content-Type"),
+    (SAMPLE, b"{}", {"accept": "text/html"}, 406, "Accept"),
+    (SAMPLE, b"{}", {"request-timeout": "soon"}, 400, "Request-Timeout"),
+    (SAMPLE, b"{}", {"request-timeout": "-1"}, 400, "Request-Timeout"),
+    ("/v1/models/vea/sample", b"{}", {}, 404, "model"),
+    ("/v1/models/vae/run/decod", b"{}", {}, 404, "graph"),
+    ("/v1/models/vae%2F..%2F..%2Fetc/sample", b"{}", {}, 404, "path"),
+    (RUN, b"{}", {}, 400, None),
+    (RUN, b'{"inputs": {}}', {}, 400, "decode"),
+    (RUN, b'{"inputs": {"y": [[1]]}}', {}, 400, "decode"),
+    (RUN, b'{"inputs": {"z": [[1, 2, 3]]}}', {}, 400, "decode.z"),
+    (RUN, b'{"inputs": {"z": [[1, 2], [3]]}}', {}, 400, "decode.z"),
+    (RUN, b'{"inputs": {"z": [["a", "b", "c", "d"]]}}', {}, 400, "decode.z"),
+    (RUN, b'{"inputs": {"z": [[1, 2, 3, NaN]]}}', {}, 400, "body"),
+    (RUN, b'{"inputs": {"z": [[1, 2, 3, 1e39]]}}', {}, 400, "decode.z"),
+    (RUN, b'{"inputs": {"z": []}}', {}, 400, "decode.z"),
+    (RUN, b"not npy", NPY, 400, "body"),
+    (RUN, npy(np.zeros((1, 4), np.float64)), NPY, 400, "decode.z"),
+    (RUN, npy(np.full((1, 4), np.nan, np.float32)), NPY, 400, "decode.z"),
+    (RUN, npy(np.zeros((1, 4), np.float32))[:-3], NPY, 400, "body"),
+    (RUN, npy(np.zeros((300, 4), np.float32)), NPY, 400, "rows"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "headers", "status", "param"), BAD)
+def test_bad_input_is_refused_in_words(served, path, body, headers, status, param) -> None:
+    answer = served.client.post(path, content=body, headers={**JSON, **headers})
+    error = answer.json()["error"]
+    assert answer.status_code == status
+    assert set(error) == {"type", "message", "param", "hint"}
+    assert error["message"]
+    assert "Traceback" not in answer.text
+    if param is not None:
+        assert error["param"] == param
+
+
+BAD_COMPLETIONS = [
+    ({}, "model"),
+    ({"model": "vae"}, "model"),
+    ({"prompt": {"a": 1}}, "prompt"),
+    ({"prompt": []}, "prompt"),
+    ({"prompt": [1, "a"]}, "prompt"),
+    ({"prompt": [5000]}, "prompt"),
+    ({"prompt": "\u00e9"}, "prompt"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 10**9}, "max_tokens"),
+    ({"n": 1000}, "n"),
+    ({"temperature": "hot"}, "temperature"),
+    ({"temperature": 1000}, "temperature"),
+    ({"top_p": 0}, "top_p"),
+    ({"top_k": -1}, "top_k"),
+    ({"stop": ""}, "stop"),
+    ({"stop": [1]}, "stop"),
+    ({"seed": "one"}, "seed"),
+    ({"stream": "yes"}, "stream"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"presence_penalty": 1.0}, "presence_penalty"),
+    ({"suffix": "x"}, "suffix"),
+    ({"temprature": 1}, "temprature"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), BAD_COMPLETIONS)
+def test_a_bad_completion_is_refused_as_openai_does(served, fields, param) -> None:
+    body = {"model": "text", "prompt": "a", **fields} if fields else {}
+    answer = served.client.post(COMPLETE, json=body)
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    assert param in (error["param"] or error["message"])
+
+
+def test_wrong_methods_and_paths_are_named(served) -> None:
+    assert served.client.get(SAMPLE).status_code == 405
+    assert served.client.get(SAMPLE).headers["allow"] == "POST"
+    assert served.client.get("/nothing").status_code == 404
+    assert served.client.post("/livez").status_code == 405
+
+
+def test_a_post_without_a_length_is_refused(served) -> None:
+    request = httpx.Request("POST", served.url + SAMPLE)
+    del request.headers["content-length"]
+    assert served.client.send(request).status_code == 411
+
+
+def test_an_operator_sees_health_workers_metrics_and_docs(served) -> None:
+    assert served.client.get("/livez").status_code == 200
+    assert served.client.get("/readyz").json()["ready"] is True
+    assert [worker["state"] for worker in served.workers()] == ["ready", "ready"]
+    page = served.client.get("/metrics").text
+    for name in (
+        'requests_total{code="200",model="vae"}',
+        "request_duration_seconds",
+        "queue_duration_seconds",
+        "compute_duration_seconds",
+        "batch_rows",
+        "batch_emitted_total",
+        "in_progress",
+        "queue_depth",
+    ):
+        assert f"triptych_{name}" in page
+    assert "/v1/models/{name}/sample" in served.client.get("/openapi.json").json()["paths"]
+    assert "temperature" in served.client.get("/docs").text

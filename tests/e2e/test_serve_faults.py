@@ -1,0 +1,249 @@
+"""Kill, stop, overload: what clients and operators see."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+
+class Load:
+    """Clients that ask without pause until told to stop; keeps every status, and the bytes by seed."""
+
+    def __init__(self, served, clients: int = 8) -> None:
+        self._served, self._stop = served, threading.Event()
+        self.statuses: list[int] = []
+        self.answers: dict[int, set[bytes]] = {}
+        self.reached = threading.Condition()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, more: int) -> None:
+        """Return once `more` further requests have been answered."""
+        with self.reached:
+            goal = len(self.statuses) + more
+            assert self.reached.wait_for(lambda: len(self.statuses) >= goal, timeout=30)
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._served.url, timeout=30) as client:
+            seed = 0
+            while not self._stop.is_set():
+                seed = (seed + 1) % 20
+                try:
+                    answer = client.post("/v1/models/vae/sample", json={"n": 2, "seed": seed})
+                except httpx.TransportError:
+                    self._note(0, seed, b"")
+                else:
+                    self._note(answer.status_code, seed, answer.content)
+
+    def _note(self, status: int, seed: int, content: bytes) -> None:
+        with self.reached:
+            self.statuses.append(status)
+            self.answers.setdefault(seed, set()).add(content)
+            self.reached.notify_all()
+
+
+def until(what: Callable[[], bool], served) -> None:
+    """Ask the server again and again, each time over HTTP, until `what` holds."""
+    for _ in range(5000):
+        if what():
+            return
+    raise AssertionError(served.log.read_text())
+
+
+def test_no_client_notices_that_a_worker_was_killed_under_load(start) -> None:
+    served = start("--workers", "2")
+    victim = served.workers()[0]["pid"]
+    with Load(served) as load:
+        load.wait_for(40)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: served.workers()[0]["pid"] not in (victim, None), served)
+        until(lambda: served.workers()[0]["state"] == "ready", served)
+        load.wait_for(40)
+    assert set(load.statuses) == {200}
+    assert [len(contents) for contents in load.answers.values()] == [1] * 20
+    assert served.workers()[0]["restarts"] == 1
+    assert 'worker_restarts_total{reason="SIGKILL"} 1.0' in served.client.get("/metrics").text
+    assert "SIGKILL" in served.log.read_text()
+
+
+def test_a_text_goes_on_after_its_worker_was_killed(start) -> None:
+    served = start("--workers", "2")
+    request = {"model": "text", "prompt": "ab", "max_tokens": 300, "seed": 2, "stream": True}
+
+    def read(kill: bool) -> list[str]:
+        texts = []
+        with served.client.stream("POST", "/v1/completions", json=request) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    texts.append(line.partition('"text":')[2].partition(',"logprobs"')[0])
+                if kill and len(texts) == 5:
+                    kill = False
+                    busy = next(worker for worker in served.workers() if worker["streams"])
+                    os.kill(busy["pid"], signal.SIGKILL)
+        assert line or texts
+        return texts
+
+    calm = read(kill=False)
+    assert read(kill=True) == calm
+    assert len(calm) == 300
+
+
+def test_a_killed_node_comes_back_on_its_port_and_leaves_no_orphans(start) -> None:
+    served = start("--workers", "2")
+    before = served.sample(n=1, seed=3).content
+    workers = [psutil.Process(worker["pid"]) for worker in served.workers()]
+    node = workers[0].parent()
+    assert node is not None
+    node.kill()
+    gone, alive = psutil.wait_procs([node, *workers], timeout=5)
+    assert not alive
+    with httpx.Client(
+        base_url=served.url, timeout=30
+    ) as client:  # waits in the backlog that the root kept open
+        answer = client.post(
+            "/v1/models/vae/sample", json={"n": 1, "seed": 3}, headers={"accept": "application/x-npy"}
+        )
+    assert answer.content == before
+    assert served.process.poll() is None
+
+
+def test_sigterm_under_load_answers_what_was_accepted_and_exits_with_0(start) -> None:
+    served = start("--workers", "1", "--set", "drain.delay_s=0.3")
+    children = psutil.Process(served.process.pid).children(recursive=True)
+    with Load(served) as load:
+        load.wait_for(40)
+        text = {"model": "text", "prompt": "ab", "max_tokens": 200, "seed": 2, "stream": True}
+        with served.client.stream("POST", "/v1/completions", json=text) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            served.process.send_signal(signal.SIGTERM)
+            load.wait_for(1)
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+        load._stop.set()
+    assert served.process.wait(30) == 0
+    assert set(load.statuses) <= {200, 0}  # 0: refused a connection once the listener was closed
+    first = load.statuses.index(0) if 0 in load.statuses else len(load.statuses)
+    assert load.statuses[:first] == [200] * first
+    assert not psutil.wait_procs(children, timeout=5)[1]
+
+
+def test_a_full_queue_refuses_at_once_and_a_passed_deadline_frees_it(start) -> None:
+    served = start("--workers", "1", "--set", "queue.capacity=4", "--set", "queue.batch_size=1")
+    worker = served.workers()[0]["pid"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+
+        def ask(seed: int) -> httpx.Response:
+            headers = {"request-timeout": "2"}
+            return served.client.post("/v1/models/vae/sample", json={"seed": seed}, headers=headers)
+
+        with ThreadPoolExecutor(40) as crowd:
+            answers = list(crowd.map(ask, range(40)))
+        assert {answer.status_code for answer in answers} == {503, 504}
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+        assert max(answer.elapsed.total_seconds() for answer in refused) < 1
+        ready = served.client.get("/readyz")
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
+        assert ready.elapsed.total_seconds() < 2
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    until(lambda: served.sample(n=1, seed=1).status_code == 200, served)
+    until(lambda: served.client.get("/readyz").status_code == 200, served)
+
+
+def test_a_client_that_leaves_frees_its_slot(start) -> None:
+    served = start("--workers", "1")
+    request = {"model": "text", "prompt": "ab", "max_tokens": 4000, "seed": 2, "stream": True}
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        with client.stream("POST", "/v1/completions", json=request) as answer:
+            next(answer.iter_lines())
+            assert served.workers()[0]["streams"] == 1
+    until(lambda: served.workers()[0]["streams"] == 0, served)
+    until(lambda: 'cancelled_total{model="text"} 1.0' in served.client.get("/metrics").text, served)
+
+
+def test_a_slow_header_is_refused(start) -> None:
+    served = start("--workers", "1", "--set", "http.header_timeout_s=0.2")
+    url = httpx.URL(served.url)
+    with socket.create_connection((url.host, url.port), timeout=10) as connection:
+        connection.sendall(b"POST /v1/models/vae/sample HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_token_is_asked_for(start) -> None:
+    served = start("--workers", "1", "--set", "http.token=secret")
+    assert served.client.get("/v1/models").status_code == 401
+    assert served.client.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401
+    assert served.client.get("/v1/models", headers={"authorization": "Bearer secret"}).status_code == 200
+    assert served.client.get("/livez").status_code == 200
+
+
+def run_serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "triptych", "serve", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere"),
+        ([], "no bundle"),
+        (["{vae}", "{vae}"], "different names"),
+        (["{vae}", "--broker", "kafka://x"], "valid: memory"),
+        (["{vae}", "--set", "queue.capcity=3"], "did you mean `capacity`"),
+        (["{vae}", "--log", "xml"], "log"),
+        (["{vae}", "--workers", "-1"], "workers.count"),
+        (["{vae}", "--host", "203.0.113.7"], "cannot listen"),
+        (["{vae}", "--config", "missing.toml"], "missing.toml"),
+        (["{vae}", "--port", "0", "--set", "workers.engine=abacus"], "did not start"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(bundles: Path, arguments: list[str], said: str) -> None:
+    ended = run_serve(*(argument.format(vae=bundles / "vae") for argument in arguments))
+    assert ended.returncode == 2
+    assert said.lower() in ended.stderr.lower()
+    assert ended.stdout == ""
+
+
+def test_a_port_in_use_and_a_damaged_bundle_are_named(served, bundles: Path, tmp_path: Path) -> None:
+    ended = run_serve(str(bundles / "vae"), "--port", str(httpx.URL(served.url).port))
+    assert ended.returncode == 2
+    assert "--port" in ended.stderr
+    damaged = tmp_path / "vae"
+    damaged.mkdir()
+    for file in (bundles / "vae").iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((damaged / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (damaged / "model.safetensors").write_bytes(weights)
+    ended = run_serve(str(damaged))
+    assert ended.returncode == 2
+    assert "model.safetensors" in ended.stderr
+
+
+def test_every_setting_is_shown(bundles: Path) -> None:
+    shown = run_serve("--print-config", "--set", "http.token=secret")
+    assert shown.returncode == 0
+    assert "batch_timeout_s" in shown.stdout
+    assert "secret" not in shown.stdout
