@@ -6,6 +6,7 @@ import signal
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from triptych.errors import (
@@ -117,12 +118,12 @@ async def test_a_stopped_worker_is_killed_after_the_batch_timeout(signpost):
 
 
 async def test_an_idle_worker_that_is_stopped_fails_its_ping_and_is_replaced():
-    async with running(size=2, batch_timeout_s=0.2) as (pool, events):
-        assert await pool.ping() == {0: True, 1: True}
+    async with running(size=2, batch_timeout_s=0.5) as (pool, events):
+        assert await pool.ping(timeout_s=10.0) == {0: True, 1: True}
         os.kill(pool.workers()[1].pid, signal.SIGSTOP)
-        assert await pool.ping(timeout_s=0.05) == {0: True, 1: False}
+        assert await pool.ping(timeout_s=10.0) == {0: True, 1: False}
         await events.until("ready", 3)
-        assert await pool.ping() == {0: True, 1: True}
+        assert await pool.ping(timeout_s=10.0) == {0: True, 1: True}
 
 
 async def test_deaths_caused_by_work_do_not_spend_the_restart_budget():
@@ -131,6 +132,17 @@ async def test_deaths_caused_by_work_do_not_spend_the_restart_budget():
             with pytest.raises(WorkerDied, match="exit code 3"):
                 await pool.run([b"exit 3"])
         assert await pool.run([b"1"]) == [b"2"]
+
+
+async def test_deaths_leave_no_descriptor_and_no_zombie_behind():
+    async with running() as (pool, events):
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for number in range(3):
+            with pytest.raises(WorkerDied):
+                await pool.run([b"exit 3"])
+            await events.until("ready", 2 + number)
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert [child.pid for child in psutil.Process().children()] == [pool.workers()[0].pid]
 
 
 async def test_a_crash_loop_at_start_backs_off_then_gives_up_with_the_cause():

@@ -237,3 +237,35 @@ def test_two_children_of_one_name_are_refused():
 
     with pytest.raises(ConfigError, match="ids that are all different"):
         Supervisor([ChildSpec("a", start), ChildSpec("a", start)])
+
+
+async def test_a_listener_that_raises_harms_nobody(caplog):
+    stage = Stage()
+
+    class Deaf(list):
+        def append(self, event):
+            raise RuntimeError(f"cannot hear of {event.kind}")
+
+    stage.events = Deaf()
+    supervisor = stage.supervisor("a")
+    await supervisor.start()
+    stage.running["a"].die()
+    await stage.diary_is("+a", "+a")
+    await supervisor.stop()
+    assert "cannot hear of died" in caplog.text
+
+
+async def test_a_fault_in_a_childs_own_stop_ends_the_supervisor_loudly():
+    stage = Stage()
+    supervisor = stage.supervisor("ab", strategy="one_for_all")
+    await supervisor.start()
+
+    async def stop(_):
+        raise RuntimeError("cannot stop")
+
+    stage.running["b"].stop = stop
+    stage.running["a"].die()
+    end = await supervisor.wait()
+    assert "cannot stop" in end.reason
+    stage.running["b"].stop = Doll.stop.__get__(stage.running["b"])
+    await supervisor.stop()

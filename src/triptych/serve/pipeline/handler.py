@@ -34,8 +34,8 @@ class Handler:
     async def handle_batch(self, batcher: str, messages: Sequence[Message], info: BatchInfo) -> None:
         """Give each message its `put_result` or `failed`; a message left pending fails.
 
-        An exception makes the pipeline try the messages one by one, `WorkerDied` in halves. So the same message
-        may come again (`metadata["redelivered"]`), and its data must not be changed here.
+        An exception makes the pipeline try the messages one by one, `WorkerDied` in halves. So a message may
+        come again (`metadata["redelivered"]`), and its data must not be changed here.
         """
 
     def handle_failed(self, messages: Sequence[Message]) -> None:

@@ -26,7 +26,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """The failure that stands for `error`; of an unexpected one only the type is shown, the rest logged."""
+        """The failure that stands for `error`; an unexpected one shows only its type, the rest is logged."""
         if isinstance(error, errors.TriptychError):
             return cls(type(error).__name__, error.problem, error.where, error.valid, error.remedy)
         log.error("unexpected %s", type(error).__name__, exc_info=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal as signals
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
@@ -10,6 +11,9 @@ import msgspec
 
 Restart = Literal["permanent", "transient", "temporary"]
 Shutdown = float | Literal["brutal_kill", "infinity"]
+SIGNAL_NAMES = {number.value: number.name for number in signals.Signals}
+
+log = logging.getLogger(__name__)
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -41,7 +45,7 @@ class Exit(msgspec.Struct, frozen=True):
         if self.exception is not None:
             text = f"{type(self.exception).__name__}: {self.exception}"
         elif self.signal is not None:
-            text = signals.Signals(self.signal).name
+            text = SIGNAL_NAMES.get(self.signal, f"signal {self.signal}")
         else:
             text = f"exit code {self.code}"
         return f"{text} ({self.detail})" if self.detail else text
@@ -106,3 +110,11 @@ class Event(msgspec.Struct, frozen=True):
     child: str = ""
     pid: int | None = None
     reason: str = ""
+
+
+def tell(listener: Callable[[Event], None], event: Event) -> None:
+    """Call `listener`; if it raises, that is logged and harms nobody."""
+    try:
+        listener(event)
+    except Exception:
+        log.exception("the listener of %s raised", event.supervisor)

@@ -9,7 +9,16 @@ from typing import Literal
 
 from triptych.errors import ConfigError, SupervisorFailed
 from triptych.serve.supervise.intensity import Backoff, Intensity
-from triptych.serve.supervise.spec import Child, ChildCounts, ChildInfo, ChildSpec, Event, Exit, Shutdown
+from triptych.serve.supervise.spec import (
+    Child,
+    ChildCounts,
+    ChildInfo,
+    ChildSpec,
+    Event,
+    Exit,
+    Shutdown,
+    tell,
+)
 
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
 
@@ -138,9 +147,8 @@ class Supervisor:
 
     def _tell(self, kind: str, entry: Entry | None = None, reason: str = "") -> None:
         child = entry.child if entry else None
-        self._on_event(
-            Event(kind, self.name, entry.spec.id if entry else "", child.pid if child else None, reason)
-        )
+        id, pid = entry.spec.id if entry else "", child.pid if child else None
+        tell(self._on_event, Event(kind, self.name, id, pid, reason))
 
     async def _supervise(self) -> None:
         try:
@@ -148,9 +156,11 @@ class Supervisor:
                 entry, child, end = await self._exits.get()
                 if entry.child is child:  # else it was taken down on purpose in the meantime
                     await self._handle_exit(entry, end)
-        except SupervisorFailed as error:
-            await self._take_down(self._entries)
-            self._finish(Exit(exception=error))
+        except Exception as error:
+            try:
+                await self._take_down(self._entries)
+            finally:
+                self._finish(Exit(exception=error))
 
     async def _handle_exit(self, entry: Entry, end: Exit) -> None:
         self._tell("died", entry, end.reason)

@@ -45,8 +45,8 @@ class WorkHandler(Protocol):
         """Advance every open stream by one step; called in a loop while streams are open.
 
         Between steps the channel is drained, so batches, new streams and cancellations interleave. A stream
-        that says `done` or carries a failure is over: `close_stream` is not called for it. Raising fails every
-        open stream, and `close_stream` is called for each.
+        that says `done` or carries a failure is over: `close_stream` is not called for it. Raising fails all
+        open streams, and `close_stream` is called for each.
         """
 
     def close_stream(self, stream_id: int) -> None:
