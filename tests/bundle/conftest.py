@@ -31,7 +31,9 @@ def graph_file(offset: int, length: int, location: str = WEIGHTS) -> bytes:
         weight.external_data.add(key=key, value=str(value))
     z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", LATENT])
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", PIXELS])
-    graph = helper.make_graph([helper.make_node("MatMul", ["z", "weight"], ["x"])], "decode", [z], [x], [weight])
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["z", "weight"], ["x"])], "decode", [z], [x], [weight]
+    )
     opset = helper.make_opsetid("", 20)
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
 

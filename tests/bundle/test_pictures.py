@@ -8,7 +8,9 @@ from triptych.bundle.pictures import is_image, png
 from triptych.errors import InputError
 
 
-@pytest.mark.parametrize(("shape", "mode"), [((5, 4), "L"), ((1, 5, 4), "L"), ((3, 5, 4), "RGB"), ((4, 5, 4), "RGBA")])
+@pytest.mark.parametrize(
+    ("shape", "mode"), [((5, 4), "L"), ((1, 5, 4), "L"), ((3, 5, 4), "RGB"), ((4, 5, 4), "RGBA")]
+)
 def test_a_grid_holds_every_picture(shape, mode):
     images = np.linspace(0, 1, 3 * int(np.prod(shape)), dtype=np.float32).reshape(3, *shape)
     picture = Image.open(BytesIO(png(images, columns=2, gap=1)))

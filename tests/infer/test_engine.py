@@ -1,0 +1,125 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import triptych
+from triptych.bundle import noise
+from triptych.errors import BundleNotFound, ConfigError, InputError, NotFoundError
+
+rows = st.lists(st.tuples(st.integers(0, noise.MAX_SEED), st.integers(0, 1000)), min_size=1, max_size=150)
+
+
+@given(rows, st.data())
+def test_a_sample_is_the_same_bytes_in_any_company(vae, rows, data):
+    seeds, indices = zip(*rows, strict=True)
+    batch = vae.sample_rows(seeds, indices)
+    row = data.draw(st.integers(0, len(rows) - 1))
+    alone = vae.sample_rows(seeds[row : row + 1], indices[row : row + 1])
+    assert batch[row].tobytes() == alone[0].tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_sample_is_the_same_bytes_with_any_number_of_threads(vae, vae_bundle, threads):
+    with triptych.load(vae_bundle, threads=threads) as other:
+        assert other.sample(100, seed=5).tobytes() == vae.sample(100, seed=5).tobytes()
+
+
+def test_sample_number_i_belongs_to_seed_and_i(vae):
+    assert vae.sample(7, seed=3).tobytes() == vae.sample_rows([3] * 7, range(7)).tobytes()
+    assert vae.sample(3, seed=3).tobytes() != vae.sample(3, seed=4).tobytes()
+    assert vae.sample(130).shape == (130, 1, 6, 5)
+
+
+def test_run_is_the_same_bytes_in_any_batch(vae):
+    z = np.random.default_rng(0).standard_normal((70, 4), np.float32)
+    whole = vae.run("decode", {"z": z})["x"]
+    assert whole.tobytes() == b"".join(vae.run("decode", {"z": row[None]})["x"].tobytes() for row in z)
+
+
+def test_run_takes_lists_of_numbers(vae):
+    z = [[0, 1, 2, 3]]
+    assert (vae.run("decode", {"z": z})["x"] == vae.run("decode", {"z": np.array(z, np.float32)})["x"]).all()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "input 'z' is missing"),
+        ({"z": np.zeros((1, 4), np.float32), "y": 1}, "no input 'y'"),
+        ({"z": np.zeros((1, 4))}, "dtype float64; valid: float32 of shape"),
+        ({"z": np.zeros((1, 4), np.int32)}, "dtype int32"),
+        ({"z": np.zeros((1, 5), np.float32)}, r"shape \(1, 5\)"),
+        ({"z": np.zeros(4, np.float32)}, r"shape \(4,\)"),
+        ({"z": np.zeros((0, 4), np.float32)}, r"shape \(0, 4\)"),
+        ({"z": np.full((1, 4), np.nan, np.float32)}, "NaN"),
+        ({"z": np.full((1, 4), np.inf, np.float32)}, "infinity"),
+        ({"z": [[1.0, 2.0], [1.0]]}, "not an array"),
+        ({"z": [["a", "b", "c", "d"]]}, "dtype"),
+        ({"z": None}, "dtype object"),
+        ({"z": [[1e300, 0, 0, 0]]}, "infinity"),
+    ],
+)
+def test_an_input_the_graph_does_not_take_is_named(vae, inputs, message):
+    with pytest.raises(InputError, match=message):
+        vae.run("decode", inputs)
+
+
+def test_values_out_of_the_declared_range_are_refused(vae):
+    with pytest.raises(InputError, match=r"encode\.x: holds values from 0.0 to 2.0; valid: 0.0 to 1.0"):
+        vae.run("encode", {"x": np.linspace(0, 2, 30, dtype=np.float32).reshape(1, 1, 6, 5)})
+
+
+def test_tokens_out_of_the_vocabulary_are_refused(text):
+    for token in (-1, 31, 2**40):
+        with pytest.raises(InputError):
+            text.run("score", {"tokens": [[token]]})
+
+
+def test_an_unknown_graph_is_named_with_the_nearest(vae):
+    with pytest.raises(NotFoundError, match="Did you mean `decode`"):
+        vae.run("decoder", {})
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "3", None])
+def test_a_number_of_samples_that_is_none_is_refused(vae, n):
+    with pytest.raises(InputError, match="n: got"):
+        vae.sample(n)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, True])
+def test_a_seed_out_of_range_is_refused(vae, seed):
+    with pytest.raises(InputError, match="seed"):
+        vae.sample(1, seed=seed)
+
+
+def test_settings_without_effect_are_errors(vae):
+    with pytest.raises(InputError, match="condition"):
+        vae.sample(1, condition=3)
+    with pytest.raises(InputError, match="does not generate text"):
+        vae.generate("a")
+
+
+def test_unknown_engines_and_thread_counts_are_refused(vae_bundle, tmp_path):
+    with pytest.raises(ConfigError, match="valid: auto, onnxruntime"):
+        triptych.load(vae_bundle, engine="onyx")
+    for threads in (0, -1, 1.5, True):
+        with pytest.raises(ConfigError, match="threads"):
+            triptych.load(vae_bundle, threads=threads)
+    with pytest.raises(BundleNotFound):
+        triptych.load(tmp_path)
+
+
+def test_nothing_here_imports_torch_or_onnx(vae_bundle, text_bundle):
+    code = (
+        "import sys, triptych\n"
+        "assert 'numpy' not in sys.modules\n"
+        "triptych.load(sys.argv[1]).sample(2)\n"
+        "triptych.load(sys.argv[2]).generate('a')\n"
+        "import triptych.cli; triptych.cli.register()\n"
+        "assert not {'torch', 'onnx', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, vae_bundle, text_bundle], check=True, timeout=60)

@@ -1,0 +1,67 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triptych.infer.choosing import choose, log_probability
+from triptych.infer.generation import GenerationRequest
+from triptych.infer.text import GrowingText, Tokenizer
+from triptych.learn.data.text import bpe_tokenizer
+
+BYTES = Tokenizer(bpe_tokenizer(["to be or not to be"], 270).to_str(), 270)
+
+
+def pieces(tokens, stop):
+    text = GrowingText(BYTES, stop)
+    for token in tokens:
+        yield text.push(token)
+        if text.is_stopped:
+            return
+    yield text.finish()
+
+
+@given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=3), max_size=3))
+def test_a_growing_text_gives_whole_characters_up_to_the_first_stop_string(text, stop):
+    given_out = list(pieces(BYTES.encode(text), stop))
+    found = [at for at in map(text.find, stop) if at >= 0]
+    assert "".join(given_out) == text[: min(found, default=len(text))]
+    if "\ufffd" not in text:
+        assert not any("\ufffd" in piece for piece in given_out)
+
+
+@given(st.lists(st.integers(0, 269), max_size=20))
+def test_any_tokens_give_what_decoding_them_at_once_gives(tokens):
+    assert "".join(pieces(tokens, ())) == BYTES.decode(tokens)
+
+
+@given(st.text())
+def test_bytes_can_express_any_text(text):
+    assert BYTES.decode(BYTES.encode(text)) == text
+
+
+logits = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=12).map(
+    lambda x: np.array(x, np.float32)
+)
+
+
+@given(logits, st.integers(0, 5), st.floats(0.05, 1), st.floats(0, 1, exclude_max=True), st.floats(0.1, 5))
+def test_only_kept_tokens_are_chosen(logits, top_k, top_p, uniform, temperature):
+    request = GenerationRequest(prompt="", top_k=top_k, top_p=top_p, temperature=temperature)
+    token = choose(logits, request, uniform)
+    probabilities = np.exp((logits.astype(float) - logits.max()) / temperature)
+    kept = np.argsort(-probabilities, kind="stable")[: top_k or None]
+    assert token in kept
+    before = probabilities[kept[: list(kept).index(token)]].sum() / probabilities[kept].sum()
+    assert top_p == 1 or before <= top_p + 1e-9
+
+
+def test_tokens_are_chosen_as_often_as_they_are_likely():
+    logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
+    request = GenerationRequest(prompt="")
+    counts = np.bincount([choose(logits, request, (step + 0.5) / 1000) for step in range(1000)])
+    assert counts.tolist() == [500, 300, 200]
+
+
+@given(logits)
+def test_probabilities_of_all_tokens_sum_to_1(logits):
+    total = sum(np.exp(log_probability(logits, token)) for token in range(len(logits)))
+    assert abs(total - 1) < 1e-9
