@@ -223,6 +223,17 @@ async def test_a_nested_supervisor_that_gives_up_is_restarted_by_its_parent():
     assert len(inner) == 2
 
 
+async def test_what_has_given_up_cannot_be_started_again_and_repeats_its_cause():
+    stage = Stage()
+    supervisor = stage.supervisor("a", max_restarts=0)
+    await supervisor.start()
+    stage.running["a"].die(Exit(code=3))
+    await supervisor.wait()
+    with pytest.raises(SupervisorFailed, match="exit code 3"):
+        await supervisor.start()
+    assert stage.diary == ["+a"]
+
+
 async def test_brutal_kill_is_passed_on():
     stage = Stage()
     supervisor = stage.supervisor("ab")

@@ -81,7 +81,7 @@ class Processor:
     async def _handle(self, message: Message) -> None:
         try:
             outcome = self._handler.handle_message(message)
-            if inspect.isawaitable(outcome):
+            if outcome is not None and inspect.isawaitable(outcome):
                 await outcome
             if message.batcher not in self._batchers and self._batchers:
                 raise ConfigError(

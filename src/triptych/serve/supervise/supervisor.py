@@ -88,7 +88,10 @@ class Supervisor:
         """Start every child, in order.
 
         Raises: SupervisorFailed if starts fail more often than `max_restarts` allows; nobody is left running.
+        What has ended cannot be started again: its own cause is raised, so that the parent hears it.
         """
+        if self._end is not None:
+            raise self._end.exception or ConfigError("has been stopped", where=self.name)
         try:
             for entry in self._entries:
                 await self._bring_up(entry)
