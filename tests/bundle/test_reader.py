@@ -1,4 +1,5 @@
 import shutil
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -49,7 +50,7 @@ def test_a_flipped_bit_anywhere_is_refused_by_name(by_hand, data):
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: b""])
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: data[:0]])
 def test_a_file_cut_or_lengthened_is_refused_by_name(by_hand, name, change):
     (by_hand / name).write_bytes(change((by_hand / name).read_bytes()))
     with pytest.raises(BundleRefused, match=name):
@@ -122,10 +123,8 @@ def test_a_graph_that_points_at_no_tensor_of_the_weights_is_refused(tmp_path, wr
 def test_any_bytes_are_a_graph_or_refused(data):
     from triptych.bundle.wire import external_tensors
 
-    try:
+    with suppress(ValueError):
         assert isinstance(list(external_tensors(data)), list)
-    except ValueError as error:
-        assert str(error)
 
 
 def test_a_manifest_is_covered_by_its_own_digest(by_hand):

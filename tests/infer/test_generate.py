@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import triptych
 from triptych.errors import InputError
 from triptych.infer import GenerationRequest
-from triptych.learn import Transformer
 
 BLOCK = 16
 
@@ -160,8 +158,7 @@ def test_a_setting_out_of_range_is_named(text, settings, message):
         text.generate(**({"prompt": "ab"} | settings))
 
 
-def test_samples_are_those_of_the_model(tmp_path, text):
+def test_samples_begin_alike_however_many_are_asked_for(text):
     assert text.sample(3, seed=5).shape == (3, BLOCK)
     assert (text.sample(20, seed=5)[:3] == text.sample(3, seed=5)).all()
     assert text.sample(3).dtype == np.int64
-    assert issubclass(Transformer, torch.nn.Module)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnxruntime
 
 from triptych.bundle.manifest import GraphRecord, TextSampler
 from triptych.bundle.reader import Bundle
-from triptych.errors import BundleRefused
+from triptych.errors import BundleError, BundleRefused
 from triptych.infer.rows import pad, split
 
 Array = np.ndarray
@@ -37,7 +38,8 @@ class OnnxRuntimeBackend:
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph on inputs that were checked before."""
-        outputs = self.session(graph).run(None, dict(inputs))
+        with named(graph):
+            outputs = self.session(graph).run(None, dict(inputs))
         names = (spec.name for spec in self._records[graph].outputs)
         return dict(zip(names, outputs, strict=True))
 
@@ -71,6 +73,15 @@ class OnnxRuntimeBackend:
             raise BundleRefused(f"onnxruntime cannot open it ({error})", where=str(file)) from error
 
 
+@contextmanager
+def named(graph: str) -> Iterator[None]:
+    """Give onnxruntime's errors, which share no base class, the graph's name."""
+    try:
+        yield
+    except Exception as error:
+        raise BundleError(f"onnxruntime cannot run it ({error})", where=f"graph {graph}") from error
+
+
 def session_options(threads: int) -> Any:
     """Options of every session: `threads` threads that sleep while they wait, so that they starve nobody."""
     options = onnxruntime.SessionOptions()
@@ -91,7 +102,7 @@ class OnnxRuntimeDecoder:
 
     def __init__(self, session: Any, record: GraphRecord, sampler: TextSampler, slots: int) -> None:
         self.slots = slots
-        self._session, self._buckets = session, record.row_buckets
+        self._session, self._graph, self._buckets = session, record.name, record.row_buckets
         rows = max(held.start + size for held, size in split(slots, self._buckets))
         shape = (rows, sampler.kv_heads, sampler.block_size, sampler.head_dim)
         past = [spec.name for spec in record.inputs if spec.name.startswith("past_")]
@@ -143,5 +154,6 @@ class OnnxRuntimeDecoder:
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        self._session.run_with_iobinding(binding)
+        with named(self._graph):
+            self._session.run_with_iobinding(binding)
         return logits

@@ -33,7 +33,7 @@ from triptych.bundle.manifest import (
     Parity,
     TextSampler,
 )
-from triptych.errors import ExportError
+from triptych.errors import BundleError, ExportError
 from triptych.infer.engine import Engine
 from triptych.infer.onnx_runtime import OnnxRuntimeBackend
 from triptych.learn import graphs as onnx_graphs
@@ -116,7 +116,11 @@ def fill(
 def stored(model: GenerativeModel) -> dict[str, Tensor]:
     """The model's tensors by name, each once: of two names for the same bytes the first is kept."""
     kept = {onnx_graphs.identity(tensor): name for name, tensor in reversed(model.state_dict().items())}
-    return {name: tensor for name, tensor in model.state_dict().items() if name in set(kept.values())}
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if kept[onnx_graphs.identity(tensor)] == name
+    }
 
 
 def write_graph(
@@ -146,7 +150,10 @@ def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manif
     records = []
     for graph, record in zip(to_export, draft.graphs, strict=True):
         runs = [partial(backend.run, graph.name) for backend in backends]
-        found, buckets = parity.compare(graph, runs[-1]), parity.row_buckets(graph, runs)
+        try:
+            found, buckets = parity.compare(graph, runs[-1]), parity.row_buckets(graph, runs)
+        except BundleError as error:
+            raise ExportError(f"the engine does not take it: {error}", where=f"graph {graph.name}") from error
         records.append(msgspec.structs.replace(record, parity=found, row_buckets=buckets))
     for backend in backends:
         backend.close()

@@ -97,7 +97,7 @@ class NextToken(nn.Module):
         attention = block.attention
         heads, positions, slots = attention.heads, lengths[0], torch.arange(past[0].shape[2])
         by_head = packed.view(*packed.shape[:2], -1, attention.head_dim).transpose(1, 2)
-        query, key, value = torch.split(by_head, [heads, attention.kv_heads, attention.kv_heads], dim=1)  # type: ignore[no-untyped-call]
+        query, key, value = torch.split(by_head, [heads, attention.kv_heads, attention.kv_heads], dim=1)
         if self.model.rotary is not None:
             query, key = self.turned(query, positions), self.turned(key, positions)
         is_used = (slots <= positions[:, -1:])[:, None, :, None]
@@ -113,7 +113,7 @@ class NextToken(nn.Module):
     def turned(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rotary positions, row by row, as each row has its own."""
         rotary = cast("Rotary", self.model.rotary)
-        pairs = zip(torch.split(x, 1), positions, strict=True)  # type: ignore[no-untyped-call]
+        pairs = zip(torch.split(x, 1), positions, strict=True)
         return torch.cat([rotate(row, rotary.cos[at], rotary.sin[at]) for row, at in pairs])
 
     def trials(self, rows: int, generator: torch.Generator) -> tuple[tuple[Tensor, ...], ...]:

@@ -1,0 +1,112 @@
+"""What every engine must do with every family's bundle, and what every bundle must look like."""
+
+import json
+import struct
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import triptych
+from triptych.bundle import reader
+from triptych.infer.engine import ENGINES
+from triptych.learn import VAE, WGANGP, Transformer
+from triptych.learn.data.text import character_tokenizer
+from triptych.learn.export import export
+
+LETTERS = "\nabcdefghijk"
+
+
+def models():
+    yield VAE(VAE.Config(sample_shape=(1, 4, 4), hidden=(16,), latent_dim=3))
+    yield WGANGP(WGANGP.Config(sample_shape=(1, 4, 4)))
+    size = {"vocab_size": len(LETTERS), "block_size": 8, "layers": 2, "width": 32, "heads": 2}
+    yield Transformer(Transformer.Config(positions="learned", tied_embeddings=False, **size))
+
+
+@pytest.fixture(scope="module", params=range(3), ids=["vae", "wgan-gp", "transformer"])
+def exported(request, tmp_path_factory):
+    torch.manual_seed(request.param)
+    model = list(models())[request.param]
+    folder = tmp_path_factory.mktemp("engines") / "bundle"
+    tokenizer = character_tokenizer(LETTERS).to_str() if model.family == "transformer" else None
+    return model, export(model, folder, name="small", training={"seconds": 1.5}, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_samples_are_those_of_the_torch_model(exported, engine):
+    model, folder = exported
+    expected = model.sample(9, seed=11).numpy()
+    with triptych.load(folder, engine=engine) as loaded:
+        found = loaded.sample(9, seed=11)
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if found.dtype == np.float32 else 0)
+
+
+def test_weights_are_on_disk_once(exported):
+    model, folder = exported
+    names = {name for name, _ in model.state_dict().items()}
+    header_size = struct.unpack("<Q", (folder / "model.safetensors").read_bytes()[:8])[0]
+    header = json.loads((folder / "model.safetensors").read_bytes()[8 : 8 + header_size])
+    assert set(header) - {"__metadata__"} == names
+    weights = (folder / "model.safetensors").stat().st_size
+    assert weights - header_size - 8 == sum(tensor.nbytes for tensor in model.state_dict().values())
+    for graph in reader.read(folder).manifest.graphs:
+        proto = onnx.load(folder / graph.file, load_external_data=False)
+        counted = Counter(tensor.name for tensor in proto.graph.initializer)
+        assert set(counted) <= names
+        assert set(counted.values()) == {1}
+        assert all(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer)
+
+
+def test_a_graph_says_nothing_of_the_machine_it_was_made_on(exported):
+    _, folder = exported
+    for graph in folder.glob("*.onnx"):
+        for trace in (
+            b".py",
+            b"site-packages",
+            str(Path.home()).encode(),
+            str(Path(triptych.__file__).parent).encode(),
+        ):
+            assert trace not in graph.read_bytes()
+
+
+def test_the_manifest_records_parity_and_batch_sizes(exported):
+    _, folder = exported
+    manifest = reader.read(folder).manifest
+    assert manifest.training == {"seconds": 1.5}
+    for graph in manifest.graphs:
+        assert 0 <= graph.parity.max_abs_error <= graph.parity.tolerance < 1e-3
+        assert graph.row_buckets
+        assert max(graph.row_buckets) >= 16
+
+
+def test_any_onnx_reader_can_run_the_standard_graphs(exported):
+    from onnx.reference import ReferenceEvaluator
+
+    _, folder = exported
+    with triptych.load(folder) as engine:
+        for record in engine.manifest.graphs:
+            if set(record.operator_sets) != {"ai.onnx"}:
+                continue
+            proto = onnx.load(folder / record.file)
+            shape = [size if isinstance(size, int) else 2 for size in record.inputs[0].shape]
+            value = np.random.default_rng(0).random(shape).astype(record.inputs[0].dtype)
+            inputs = {record.inputs[0].name: value}
+            outputs = ReferenceEvaluator(proto).run(None, inputs)
+            for expected, found in zip(outputs, engine.run(record.name, inputs).values(), strict=True):
+                np.testing.assert_allclose(found, expected, atol=record.parity.tolerance * 4)
+
+
+def test_a_bundle_is_complete_and_shows_what_it_makes(exported):
+    model, folder = exported
+    names = {path.name for path in folder.iterdir()}
+    text = model.family == "transformer"
+    assert {"manifest.json", "model.safetensors", "README.md"} < names
+    assert ("samples.txt" if text else "samples.png") in names
+    assert text == ("tokenizer.json" in names)
+    assert "# small" in (folder / "README.md").read_text()
