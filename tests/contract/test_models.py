@@ -248,17 +248,19 @@ def test_graphs_run_on_their_example_and_answer_as_they_say(model: GenerativeMod
             assert spec.high is None or tensor.max() <= spec.high
 
 
-def test_a_latent_sampler_says_how_samples_are_made(model: GenerativeModel) -> None:
+def test_the_sampler_says_how_samples_are_made(model: GenerativeModel) -> None:
     sampler, graphs = model.sampler(), {graph.name: graph for graph in model.graphs()}
-    if not isinstance(sampler, LatentSampler):
-        pytest.skip("its samples are not made of latents")
-    graph = graphs[sampler.graph]
-    z = torch.from_numpy(noise.normal([7, 7, 7], [0, 1, 2], sampler.latent_shape))
-    assert ([sampler.input], [sampler.output]) == (
-        [i.name for i in graph.inputs],
-        [o.name for o in graph.outputs],
-    )
-    assert graph.module(z).equal(model.sample(3, seed=7))
+    if isinstance(sampler, LatentSampler):
+        graph = graphs[sampler.graph]
+        z = torch.from_numpy(noise.normal([7, 7, 7], [0, 1, 2], sampler.latent_shape))
+        assert graph.inputs[0].name == sampler.input
+        assert graph.outputs[0].name == sampler.output
+        assert graph.module(z).equal(model.sample(3, seed=7))
+    else:
+        cache = (sampler.kv_heads, sampler.block_size, sampler.head_dim)
+        pasts = [spec for spec in graphs[sampler.graph].inputs if spec.shape[1:] == cache]
+        assert len(pasts) == 2 * sampler.layers
+        assert graphs[sampler.score_graph].outputs[0].shape[-1] == sampler.vocab_size
 
 
 def test_reconstructions_are_images_of_the_same_shape_or_there_are_none(model: GenerativeModel) -> None:

@@ -188,7 +188,7 @@ class Transformer(GenerativeModel):
         return [int(token) for token in ids]
 
     def graphs(self) -> tuple[Graph, ...]:
-        """`score`: tokens to the logits of each next token; `next_token`: the same one by one, with a cache."""
+        """`score`: tokens to the logits of each next token; `next_token`: one at a time, with a cache."""
         tokens, sizes = self.sample_spec(), ("batch", "time")
         tokens = TensorSpec(name="tokens", shape=sizes, dtype="int64", low=tokens.low, high=tokens.high)
         logits = TensorSpec(name="logits", shape=(*sizes, self.config.vocab_size))
