@@ -1,6 +1,6 @@
 """The command line: one verb per file, each a function of the same name.
 
-A verb's module imports only typer at the top; everything else is imported when the verb runs, so `--help` is quick.
+A verb's module imports only typer at the top, the rest when the verb runs: `--help` is quick.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ import typer
 
 from triptych.errors import TriptychError
 
+# Modules of the extras: one that is not installed is named together with what installs it.
+EXTRAS = {
+    "learn": {"torch", "onnx", "onnxscript", "sklearn", "plotly", "jinja2", "jaxtyping", "filelock"},
+    "serve": {"uvicorn", "uvloop", "httptools", "starlette", "prometheus_client", "setproctitle"},
+}
 VERBS = ("train", "evaluate", "export", "inspect", "sample", "serve", "demo", "recipes", "bench")
 
 app = typer.Typer(
@@ -31,15 +36,32 @@ def register() -> None:
         app.command(verb)(getattr(module, verb))
 
 
+def missing_extra(module: str) -> str:
+    """What to install when `module` is not there; empty for a module of no extra.
+
+    >>> missing_extra("torch.nn")
+    "this command needs torch; install it with pip install 'triptych[learn]'"
+    """
+    package = module.partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if package in modules:
+            return f"this command needs {package}; install it with pip install 'triptych[{extra}]'"
+    return ""
+
+
 def main() -> None:
-    """Run the command line; an error raised on purpose prints one message and exits with 2, never a traceback."""
+    """Run the command line; an error raised on purpose is one message and exit code 2, never a traceback."""
     register()
     try:
         app()
-    except TriptychError as error:
-        if os.environ.get("TRIPTYCH_TRACEBACK"):
+    except (TriptychError, ModuleNotFoundError) as error:
+        if isinstance(error, TriptychError):
+            message = f"{type(error).__name__}: {error}"
+        else:
+            message = missing_extra(error.name or "")
+        if not message or os.environ.get("TRIPTYCH_TRACEBACK"):
             raise
-        print(f"triptych: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"triptych: {message}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("triptych: interrupted", file=sys.stderr)
