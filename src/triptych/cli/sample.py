@@ -32,6 +32,7 @@ def sample(
         raise InputError(f"got {n}", where="--n", valid="an integer from 1")
     with load(bundle) as engine:
         if out.suffix == ".txt":
+            refuse_without_text(engine)
             content = texts(engine, n, seed, prompt, max_tokens, temperature).encode()
         else:
             refuse_text_settings(prompt)
@@ -81,6 +82,16 @@ def arrays(engine: Engine, n: int, seed: int, ending: str) -> bytes:
     buffer = BytesIO()
     np.save(buffer, samples, allow_pickle=False)
     return buffer.getvalue()
+
+
+def refuse_without_text(engine: Engine) -> None:
+    """Only text models write text."""
+    from triptych.bundle.manifest import TextSampler
+    from triptych.errors import InputError
+
+    if not isinstance(engine.manifest.sampler, TextSampler):
+        name = engine.manifest.name
+        raise InputError("it does not generate text", where=name, valid="a file ending in .png or .npy")
 
 
 def refuse_text_settings(prompt: str) -> None:
