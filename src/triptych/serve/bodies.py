@@ -1,4 +1,4 @@
-"""Answers as bytes: samples and outputs written as JSON or npy inside the worker that computed them (pictures: `triptych.bundle.pictures`)."""
+"""Answers as bytes: samples and outputs written as JSON or npy inside the worker that computed them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The gateway: requests go in as work, answers come out, and every wait in between has one deadline.
 
-One-shot work goes through the pipeline, which batches it; texts go straight to the pool, whose workers decode many
-at once and let them join and leave between token steps.
+One-shot work goes through the pipeline, which batches it; texts go straight to the pool, whose workers
+decode many at once and let them join and leave between token steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from triptych.serve.metrics import Metrics
 from triptych.serve.pipeline.acknowledger import FutureAcknowledger
 from triptych.serve.pipeline.handler import BatchInfo, Handler
 from triptych.serve.pipeline.message import Message
-from triptych.serve.pipeline.options import BatcherOptions, PipelineOptions, ProducerOptions
+from triptych.serve.pipeline.options import (
+    BatcherOptions,
+    PipelineOptions,
+    ProcessorsOptions,
+    ProducerOptions,
+)
 from triptych.serve.pipeline.pipeline import Pipeline
 from triptych.serve.pipeline.producer import QueueProducer
 from triptych.serve.settings import Settings
@@ -100,9 +105,13 @@ class Gateway:
         queue = settings.queue
         self._producer = QueueProducer(ProducerOptions(capacity=queue.capacity))
         batcher = BatcherOptions(
-            concurrency=workers, batch_size=queue.batch_size, batch_timeout_s=max(queue.batch_timeout_s, 1e-6)
+            concurrency=workers,
+            batch_size=queue.batch_size,
+            batch_timeout_s=max(queue.batch_timeout_s, 1e-6),
+            max_demand=2 * queue.batch_size,  # what waits beyond that waits in the queue, where it is counted
         )
         options = PipelineOptions(
+            processors=ProcessorsOptions(max_demand=queue.batch_size),
             batchers={"default": batcher},
             shutdown_s=settings.drain.shutdown_s,
             max_deliveries=queue.max_deliveries,

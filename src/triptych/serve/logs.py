@@ -16,7 +16,7 @@ LOUD = {"died", "escalated", "hung", "redispatched", "restarted"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, the fields of an event, and a traceback if there is one."""
+    """One JSON object per line: time, level, logger, message, an event's fields, a traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""

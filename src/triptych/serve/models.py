@@ -37,8 +37,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 def handler(settings: dict[str, Any]) -> ModelHandler:
     """The factory that `WorkerPool` calls in each worker process.
 
-    SIGTERM often goes to every process of a service at once: a worker leaves it to the node, which lets held work
-    finish and then closes the channel.
+    SIGTERM often goes to every process of a service at once: a worker leaves it to the node, which lets held
+    work finish and then closes the channel.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     wanted = msgspec.convert(settings, WorkerSettings)
@@ -188,7 +188,7 @@ def run(engine: Engine, works: Sequence[RunWork]) -> list[Answer]:
 
 
 def read_inputs(work: RunWork) -> dict[str, Any]:
-    """The inputs of a request: a JSON object of named lists, or one array whose name the node has put in front."""
+    """The inputs of a request: JSON lists by name, or one array whose name the node has put in front."""
     if work.content_type == NPY:
         name, _, body = work.body.partition(b"\n")
         return {name.decode(): from_npy(body)}

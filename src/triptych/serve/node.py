@@ -1,6 +1,7 @@
 """The node: one process with the HTTP server, the pipeline and the pool of workers, on one event loop.
 
-Its parts end together: if one of them gives up, the node exits with the cause in its log, and the root starts another.
+Its parts end together: if one of them gives up, the node exits with the cause in its log, and the root starts
+another.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ log = logging.getLogger("triptych.serve")
 class NodeCall(msgspec.Struct, frozen=True):
     """What the root tells the node: settings, bundle folders, and two file descriptors.
 
-    `listener` is the listening socket; `ready`, if any, is a pipe that gets one line once requests are answered.
+    `listener` is the listening socket; `ready`, if any, gets a line once requests are answered.
     """
 
     settings: Settings

@@ -1,7 +1,7 @@
 """The root: a tiny process that owns the listening socket and keeps the node alive.
 
-Because the root holds the socket, a new node finds the same port and the connections that waited. It imports neither
-numpy nor an engine, and touches no request.
+Because the root holds the socket, a new node finds the same port and the connections that waited. It imports
+neither numpy nor an engine, and touches no request.
 """
 
 from __future__ import annotations

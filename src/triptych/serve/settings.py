@@ -1,6 +1,7 @@
 """Every serving setting, in one documented schema: its name, default, range and meaning.
 
-A setting comes from a TOML file (`--config`), then from flags (`--set section.key=value`); unknown names are errors.
+A setting comes from a TOML file (`--config`), then from flags (`--set section.key=value`); an unknown name is
+an error.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class SampleWork(Work, frozen=True, tag="sample"):
 
 
 class RunWork(Work, frozen=True, tag="run"):
-    """Run `graph` on the inputs in `body`, which is JSON or npy as `content_type` says. The answer is the HTTP body."""
+    """Run `graph` on the inputs in `body` (JSON or npy: `content_type`). The answer is the HTTP body."""
 
     graph: str
     content_type: str

@@ -227,6 +227,9 @@ def parse(body: bytes, kind: type[T], max_depth: int) -> T:
             raise InputError(
                 "is not known here", where=name, valid=", ".join(fields), remedy=nearest(name, fields)
             ) from error
+        missing = re.search(r"missing required field `(.*)`", problem)
+        if missing:
+            raise InputError("is missing", where=missing[1]) from error
         raise InputError(problem, where=where or "body") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"is not JSON: {error}", where="body", valid="a JSON object") from error

@@ -1,4 +1,4 @@
-"""The routes that OpenAI's clients call: the list of models, and completions, whole or as server-sent events."""
+"""The routes that OpenAI's clients call: models, and completions, whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def as_prompts(prompt: Any) -> list[str | tuple[int, ...]]:
 def as_works(
     exchange: Exchange, body: CompletionBody, prompts: Sequence[str | tuple[int, ...]], seed: int
 ) -> list[TextWork]:
-    """One piece of work per choice; choice `index` of a prompt has the same noise whatever else was asked for."""
+    """One piece of work per choice; the noise of choice `index` depends on nothing else asked for."""
     limits, n = exchange.gateway.settings.limits, body.n or 1
     max_tokens = MAX_TOKENS if body.max_tokens is None else body.max_tokens
     check_limit("n", n * len(prompts), limits.rows)
@@ -197,7 +197,7 @@ async def stream(
     prompts: int,
     with_usage: bool,
 ) -> None:
-    """Server-sent events: a chunk per piece of text, then `[DONE]`; an error after the first chunk is an event too."""
+    """Server-sent events: a chunk per piece of text, then `[DONE]`; a late error is an event too."""
     choices = [Choice() for _ in works]
     try:
         async with aclosing(pieces(exchange, works)) as merged:

@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: what every route takes, generated from the routes and the schemas of their bodies."""
+"""`/openapi.json` and `/docs`: what every route takes, made from the routes and their schemas."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from triptych.serve.http.refusal import encode
 from triptych.serve.http.schemas import CompletionBody, RunBody, SampleBody
 from triptych.serve.work import JSON
 
+STYLE = (
+    "<style>body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}"
+    "td{padding:.1em 1em .1em 0}</style>"
+)
 BODIES = {"/sample": SampleBody, "/run/{graph_name}": RunBody, "/v1/completions": CompletionBody}
 
 
@@ -70,9 +74,8 @@ def render(described: dict[str, Any]) -> str:
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 name = content["schema"]["$ref"].rpartition("/")[2]
                 parts.append(table(described["components"]["schemas"][name]["properties"]))
-    style = "body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}td{padding:.1em 1em .1em 0}"
     title = f"<h1>Triptych {described['info']['version']}</h1>"
-    return f"<!doctype html><meta charset=utf-8><title>Triptych</title><style>{style}</style>{title}{''.join(parts)}"
+    return f"<!doctype html><meta charset=utf-8><title>Triptych</title>{STYLE}{title}{''.join(parts)}"
 
 
 def table(properties: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def headers_of(error: Exception, status: int) -> Headers:
 
 
 def describe(error: Exception) -> tuple[str, str, str]:
-    """Message, parameter and hint; of an unexpected error only that it happened, its traceback goes to the log."""
+    """Message, parameter and hint; of an unexpected error only that it happened, the log has the rest."""
     if not isinstance(error, TriptychError):
         log.error("unexpected %s", type(error).__name__, exc_info=error)
         return "internal error", "", "the server's log has the traceback"

@@ -1,6 +1,6 @@
 """The HTTP server: uvicorn inside our own process, under our own supervision, signals and drain.
 
-What uvicorn leaves open is closed here: a limit on the time and size of a request's header, and errors as JSON.
+What uvicorn leaves open is closed here: limits on the time and size of a request's header, errors as JSON.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class HttpChild:
         return Exit(code=0) if error is None else Exit(exception=error)
 
     async def stop(self, shutdown: Shutdown) -> Exit:
-        """Close the listener, let requests in flight finish for at most `shutdown` seconds, then cut them off."""
+        """Close the listener, give requests in flight at most `shutdown` seconds, then cut them off."""
         if isinstance(shutdown, str):
             self._server.force_exit = shutdown == "brutal_kill"
         else:

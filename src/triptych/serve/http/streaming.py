@@ -41,7 +41,7 @@ async def collect(exchange: Exchange, works: Sequence[TextWork]) -> list[Choice]
 async def pieces(
     exchange: Exchange, works: Sequence[TextWork]
 ) -> AsyncGenerator[tuple[int, TextPiece], None]:
-    """The pieces of every text as they come, each with the number of its text; measures the time they take."""
+    """The pieces of every text as they come, each with the number of its text, and timed."""
     gateway, loop = exchange.gateway, asyncio.get_running_loop()
     first = gateway.metrics.first_token.labels(exchange.model)
     later = gateway.metrics.each_token.labels(exchange.model)

@@ -1,0 +1,66 @@
+"""Settings: what is not known or not valid is an error that says what is."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from triptych.errors import ConfigError
+from triptych.serve.settings import Settings, as_toml, read_settings
+
+
+def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text(as_toml(Settings()))
+    assert read_settings(file) == Settings()
+
+
+def test_every_setting_says_what_it_means() -> None:
+    lines = [line for line in as_toml(Settings()).splitlines() if line]
+    assert all(line.partition("  # ")[2] for line in lines)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text("[queue]\ncapacity = 5\nbatch_size = 6\n")
+    queue = read_settings(file, ["queue.capacity=7"]).queue
+    assert (queue.capacity, queue.batch_size) == (7, 6)
+
+
+def test_a_token_is_never_printed() -> None:
+    assert "secret" not in as_toml(read_settings(overrides=["http.token=secret"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("que.capacity=1", "did you mean `queue`"),
+        ("queue.capacty=1", "did you mean `capacity`"),
+        ("queue.capacity=0", "queue.capacity"),
+        ("queue.capacity=many", "queue.capacity"),
+        ("queue=3", "section"),
+        ("log=xml", "log"),
+        ("capacity", "section.key=value"),
+    ],
+)
+def test_a_wrong_setting_is_named(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(overrides=[override])
+    assert said.lower() in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("text", ["[queue]\nsize = 1\n", "[queue\n", "que = 1\n", "[workers]\ncount = 1.5\n"])
+def test_a_wrong_file_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        read_settings(file)
+
+
+def test_settings_survive_the_way_to_the_node() -> None:
+    settings = read_settings(overrides=["http.port=0", "queue.batch_timeout_s=0.5"])
+    assert msgspec.convert(msgspec.msgpack.decode(msgspec.msgpack.encode(settings)), Settings) == settings
+    assert tomllib.loads(as_toml(settings))["queue"]["batch_timeout_s"] == 0.5
