@@ -1,8 +1,8 @@
 """SHA-256 of files, and the digest a manifest carries of itself.
 
-A manifest ends with its digest: 64 lower-case hex digits and then the four bytes `"\\n}\\n`. The digest is the SHA-256 of
-all the other bytes of the file, in order. So every byte of a bundle is covered, and any language can check it without
-a JSON writer of its own.
+A manifest ends with its digest: 64 lower-case hex digits and then the four bytes `"\\n}\\n`. The digest is
+the SHA-256 of all the other bytes of the file, in order. So every byte of a bundle is covered, and any
+language can check it without a JSON writer of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The manifest: everything a reader must know about a bundle, as one JSON document.
 
-A bundle is a folder. `manifest.json` names every other file with its size and SHA-256, and carries a digest of
-itself, so every byte of the folder is covered. A digest is not a signature: it detects damage, not malice.
+A bundle is a folder. `manifest.json` names every other file with its size and SHA-256, and carries a digest
+of itself, so every byte of the folder is covered. A digest is not a signature: it detects damage, not malice.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class TensorSpec(Record, frozen=True, kw_only=True):
     """One input or output of a graph.
 
-    `shape` holds sizes, or names for sizes that vary ("batch", "time"). `low` and `high` bound the values where a
-    bound is known (images: 0 and 1).
+    `shape` holds sizes, or names for sizes that vary ("batch", "time"). `low` and `high` bound the values
+    where a bound is known (images: 0 and 1).
     """
 
     name: str
@@ -48,9 +48,9 @@ class Parity(Record, frozen=True, kw_only=True):
 class GraphRecord(Record, frozen=True, kw_only=True):
     """One ONNX graph: `name` is what a caller runs, `file` is where it lies.
 
-    `row_buckets` are the batch sizes at which a row's bytes do not depend on its neighbours: batches are padded up
-    to one of them. `operator_sets` maps operator domain to version; a domain other than "" or "ai.onnx" means that
-    only the engines in `engines` can read this graph.
+    `row_buckets` are the batch sizes at which a row's bytes do not depend on its neighbours: batches are
+    padded up to one of them. `operator_sets` maps operator domain to version; a domain other than "" or
+    "ai.onnx" means that only the engines in `engines` can read this graph.
     """
 
     name: str
@@ -75,8 +75,9 @@ class LatentSampler(Record, frozen=True, kw_only=True, tag="latent", tag_field="
 class TextSampler(Record, frozen=True, kw_only=True, tag="text", tag_field="kind"):
     """Prefill a prompt, then draw token after token: Transformers.
 
-    `graph` is the cached next-token graph, `score_graph` the uncached one (tokens -> logits at every position).
-    The cache has, for each of `layers`, a key and a value of shape (batch, kv_heads, block_size, head_dim).
+    `graph` is the cached next-token graph, `score_graph` the uncached one (tokens -> logits at every
+    position). The cache has, for each of `layers`, a key and a value of shape (batch, kv_heads, block_size,
+    head_dim).
     """
 
     graph: str
@@ -96,7 +97,10 @@ class FileRecord(Record, frozen=True, kw_only=True):
 
 
 class Manifest(Record, frozen=True, kw_only=True):
-    """The whole manifest. `version` names the content: the first 12 hex digits of the weights' and graphs' digest."""
+    """The whole manifest.
+
+    `version` names the content: the first 12 hex digits of the weights' and graphs' digest.
+    """
 
     format_version: int
     name: str

@@ -1,11 +1,12 @@
 """What a seed means: the noise of a sample, as a pure function of (seed, index, domain).
 
-Noise is part of the bundle's contract, not of an engine: sample number `index` of seed `seed` is drawn from its own
-Philox-4x64-10 stream, whose key is (seed, index) and whose counter starts at (0, 0, 0, domain). No stream is ever
-shared, so a sample does not depend on its neighbours in a batch, on the worker that drew it, or on being drawn again.
+Noise is part of the bundle's contract, not of an engine: sample number `index` of seed `seed` is drawn from
+its own Philox-4x64-10 stream, whose key is (seed, index) and whose counter starts at (0, 0, 0, domain). No
+stream is ever shared, so a sample does not depend on its neighbours in a batch, on the worker that drew it,
+or on being drawn again.
 
-Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; numpy's `Philox` is that generator, and
-`Generator.standard_normal` its ziggurat.
+Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; numpy's `Philox` is that generator,
+and `Generator.standard_normal` its ziggurat.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ def is_image(shape: tuple[int | str, ...]) -> bool:
 
 
 def png(images: Array, *, columns: int | None = None, gap: int = 1, scale: int = 1) -> bytes:
-    """One PNG of all `images`, (n, C, H, W) or (n, H, W) in [0, 1], row by row, `gap` white pixels between them.
+    """One PNG of all `images`, (n, C, H, W) or (n, H, W) in [0, 1], row by row, `gap` white pixels between
+    them.
 
     `scale` makes each pixel a square of that many.
 

@@ -1,7 +1,7 @@
 """Reading a bundle: every byte is checked before any engine sees it.
 
-Needs no torch and no ONNX tooling. What was checked is what is handed on: graphs as bytes, and the weights file,
-which is only ever replaced as a whole folder (see `writer`).
+Needs no torch and no ONNX tooling. What was checked is what is handed on: graphs as bytes, and the weights
+file, which is only ever replaced as a whole folder (see `writer`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Bundle:
 def read(path: str | os.PathLike[str]) -> Bundle:
     """Read and check the bundle in the folder `path`.
 
-    Raises: BundleNotFound when there is none; BundleRefused, naming file and reason, when a byte is not as written.
+    Raises: BundleNotFound when there is none; BundleRefused, naming file and reason, when a byte is not as
+    written.
     """
     folder = Path(path)
     manifest = read_manifest(folder)

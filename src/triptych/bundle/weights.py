@@ -42,7 +42,8 @@ class Extent(NamedTuple):
 def extents(path: Path) -> dict[str, Extent]:
     """Where each tensor of a safetensors file lies.
 
-    Raises: BundleRefused when the header is truncated, too large, not JSON, or does not describe the file exactly.
+    Raises: BundleRefused when the header is truncated, too large, not JSON, or does not describe the file
+    exactly.
     """
     size_bytes = path.stat().st_size
     with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """Which bytes an ONNX graph refers to, read from its protobuf without the `onnx` package.
 
-Serving needs no ONNX tooling, yet must know before an engine opens a graph that its external data stays inside the
-bundle. Of the whole format only tensors matter here, wherever they stand: initialisers, attributes of nodes,
-subgraphs, functions. The field numbers are those of `onnx.proto`.
+Serving needs no ONNX tooling, yet must know before an engine opens a graph that its external data stays
+inside the bundle. Of the whole format only tensors matter here, wherever they stand: initialisers, attributes
+of nodes, subgraphs, functions. The field numbers are those of `onnx.proto`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Writing a bundle: whole or not at all.
 
-Files are written to a folder beside the destination and synced; then the folder takes the destination's name. What
-was there before is moved aside first and removed last, so a reader sees the old bundle, or for an instant none, or
-the new one, and never a mixture.
+Files are written to a folder beside the destination and synced; then the folder takes the destination's name.
+What was there before is moved aside first and removed last, so a reader sees the old bundle, or for an
+instant none, or the new one, and never a mixture.
 """
 
 from __future__ import annotations

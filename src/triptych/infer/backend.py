@@ -20,7 +20,10 @@ class TokenDecoder(Protocol):
         ...
 
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
-        """Read one more token into each of rows 0, 1, ...; `lengths` counts what each held before. Returns (B, V)."""
+        """Read one more token into each of rows 0, 1, ...; `lengths` counts what each held before.
+
+        Returns (B, V).
+        """
         ...
 
     def move(self, source: int, destination: int) -> None:
@@ -34,7 +37,10 @@ class Backend(Protocol):
     name: str
 
     def open(self, graph: str) -> None:
-        """Get a graph ready to run, so that its first run is quick. Raises `BundleRefused` if that cannot be."""
+        """Get a graph ready to run, so that its first run is quick.
+
+        Raises `BundleRefused` if that cannot be.
+        """
         ...
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:

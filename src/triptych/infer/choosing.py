@@ -10,10 +10,12 @@ Array = np.ndarray
 
 
 def choose(logits: Array, request: GenerationRequest, uniform: float) -> int:
-    """The token that the uniform number in [0, 1) stands for; `temperature` 0 takes the likeliest, the first of equals.
+    """The token that the uniform number in [0, 1) stands for; `temperature` 0 takes the likeliest, the first
+    of equals.
 
-    Tokens keep their order, each takes a stretch of [0, 1) as long as its probability, and the token is the one on
-    whose stretch `uniform` falls (inversion). `top_k` and then `top_p` drop tokens first; equal tokens go by number.
+    Tokens keep their order, each takes a stretch of [0, 1) as long as its probability, and the token is the
+    one on whose stretch `uniform` falls (inversion). `top_k` and then `top_p` drop tokens first; equal tokens
+    go by number.
     """
     if request.temperature == 0:
         return int(np.argmax(logits))

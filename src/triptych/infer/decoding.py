@@ -1,11 +1,12 @@
 """Continuous batching: sequences join and leave between token steps.
 
-A new prompt is read alone; then all sequences at hand take each step together, one token each. A sequence gets
-exactly the tokens it would get alone: its noise is its own, its cache row is its own, and steps run only in batch
-sizes at which a row's bytes do not depend on its neighbours.
+A new prompt is read alone; then all sequences at hand take each step together, one token each. A sequence
+gets exactly the tokens it would get alone: its noise is its own, its cache row is its own, and steps run only
+in batch sizes at which a row's bytes do not depend on its neighbours.
 
-The cache holds `block_size` positions. A prompt longer than that keeps its last `block_size` tokens. When a row is
-full, its oldest half is forgotten: the last `block_size // 2` tokens are read again, alone, and it goes on from there.
+The cache holds `block_size` positions. A prompt longer than that keeps its last `block_size` tokens. When a
+row is full, its oldest half is forgotten: the last `block_size // 2` tokens are read again, alone, and it
+goes on from there.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """A sequence's next token: its text may be empty while it is held back. The last one has a `finish_reason`."""
+    """A sequence's next token: its text may be empty while it is held back.
+
+    The last one has a `finish_reason`.
+    """
 
     id: int
     token_id: int
@@ -52,7 +56,10 @@ class Sequence:
 
 
 class DecodeLoop:
-    """Up to `slots` sequences at once; more wait their turn, in order. Not thread-safe: one thread drives it."""
+    """Up to `slots` sequences at once; more wait their turn, in order.
+
+    Not thread-safe: one thread drives it.
+    """
 
     def __init__(self, decoder: TokenDecoder, tokenizer: Tokenizer, block_size: int) -> None:
         self._decoder, self._tokenizer, self._block_size = decoder, tokenizer, block_size
@@ -86,7 +93,10 @@ class DecodeLoop:
         return False
 
     def step(self) -> list[TokenEvent]:
-        """One token for every active sequence, after those that wait have joined; nothing when there is none."""
+        """One token for every active sequence, after those that wait have joined.
+
+        Nothing when there is none.
+        """
         events = [self._take(sequence, logits) for sequence, logits in self._logits()]
         for row in reversed(range(len(self._active))):
             if self._active[row].finish_reason is not None:
@@ -94,7 +104,10 @@ class DecodeLoop:
         return events
 
     def _logits(self) -> Iterator[tuple[Sequence, Array]]:
-        """The next token's logits for each active sequence: alone where it must be read anew, else all at once."""
+        """The next token's logits for each active sequence.
+
+        Alone where it must be read anew, else all at once.
+        """
         anew = {row for row, sequence in enumerate(self._active) if sequence.cached == self._block_size}
         for row in anew:
             sequence = self._active[row]

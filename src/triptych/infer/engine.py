@@ -70,7 +70,10 @@ class Engine:
         self._graphs = {graph.name: graph for graph in bundle.manifest.graphs}
 
     def open(self) -> None:
-        """Get every graph ready, so that no first call is slow. Raises `BundleRefused` if one cannot be opened."""
+        """Get every graph ready, so that no first call is slow.
+
+        Raises `BundleRefused` if one cannot be opened.
+        """
         for graph in self._graphs:
             self.backend.open(graph)
 
@@ -122,7 +125,8 @@ class Engine:
         return self.sample_rows([seed] * int(n), range(int(n)))
 
     def sample_rows(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
-        """One sample per (seed, index), shape (len(seeds), *sample_shape). Row r depends on (seeds[r], indices[r]) alone.
+        """One sample per (seed, index), shape (len(seeds), *sample_shape). Row r depends on (seeds[r],
+        indices[r]) alone.
 
         A sample of a text model is a row of token ids: token 0, and what is drawn after it.
         """
@@ -205,7 +209,10 @@ class Engine:
         return generation
 
     def decode_loop(self, slots: int = SLOTS) -> DecodeLoop:
-        """A new loop that decodes up to `slots` sequences at once. Raises `InputError` for a model without text."""
+        """A new loop that decodes up to `slots` sequences at once.
+
+        Raises `InputError` for a model without text.
+        """
         sampler, tokenizer = self.text_sampler, self.tokenizer
         return DecodeLoop(self.backend.decoder(slots), tokenizer, sampler.block_size)
 

@@ -22,8 +22,9 @@ MAX_STOPS = 16
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A prompt, and how to go on from it.
 
-    `temperature` 0 takes the likeliest token; `top_k` keeps that many tokens (0: all); `top_p` keeps the likeliest
-    tokens that together have that probability. The noise of choice number `index` is that of (`seed`, `index`).
+    `temperature` 0 takes the likeliest token; `top_k` keeps that many tokens (0: all); `top_p` keeps the
+    likeliest tokens that together have that probability. The noise of choice number `index` is that of
+    (`seed`, `index`).
     """
 
     prompt: str | tuple[int, ...]

@@ -16,7 +16,8 @@ Array = np.ndarray
 def check(graph: GraphRecord, inputs: Mapping[str, Any]) -> dict[str, Array]:
     """The inputs of `graph` as arrays, or an `InputError` that names the input and what it takes.
 
-    Arrays must have the exact dtype; lists and numbers are converted. Sizes that go by one name must be equal.
+    Arrays must have the exact dtype; lists and numbers are converted. Sizes that go by one name must be
+    equal.
     """
     names = [spec.name for spec in graph.inputs]
     if unknown := sorted(str(name) for name in set(inputs) - set(names)):
@@ -33,7 +34,10 @@ def check(graph: GraphRecord, inputs: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def check_tensor(graph: str, spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Array:
-    """One input as an array of the right dtype, shape and range; `sizes` collects the named sizes seen so far."""
+    """One input as an array of the right dtype, shape and range.
+
+    `sizes` collects the named sizes seen so far.
+    """
     where = f"{graph}.{spec.name}"
     array = as_array(where, spec, value)
     if len(array.shape) != len(spec.shape) or not all(map(fits, array.shape, spec.shape)):

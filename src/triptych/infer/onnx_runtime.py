@@ -96,8 +96,8 @@ def session_options(threads: int) -> Any:
 class OnnxRuntimeDecoder:
     """The cached next-token graph over one block of memory per layer: each step writes into it in place.
 
-    Keys and values are (rows, kv_heads, block_size, head_dim); past and present of the graph are bound to the same
-    bytes, so a step copies nothing.
+    Keys and values are (rows, kv_heads, block_size, head_dim); past and present of the graph are bound to the
+    same bytes, so a step copies nothing.
     """
 
     def __init__(self, session: Any, record: GraphRecord, sampler: TextSampler, slots: int) -> None:
@@ -131,7 +131,8 @@ class OnnxRuntimeDecoder:
             memory[destination] = memory[source]
 
     def _run(self, tokens: Array, last: Array, start: int, in_use: int) -> Array:
-        """Logits after `tokens` (B, T), read into rows from `start` on; `last` are the positions of the last of them.
+        """Logits after `tokens` (B, T), read into rows from `start` on; `last` are the positions of the last
+        of them.
 
         `in_use` tells the graph a prompt (the number of tokens) from a step (anything more).
         """

@@ -59,7 +59,10 @@ class Tokenizer:
 
 
 class GrowingText:
-    """Text that is given out in pieces: whole characters only, and nothing that may be the start of a stop string."""
+    """Text that is given out in pieces.
+
+    Whole characters only, and nothing that may be the start of a stop string.
+    """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
         self._tokenizer, self._stop = tokenizer, tuple(stop)

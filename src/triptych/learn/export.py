@@ -1,8 +1,8 @@
 """From a trained model to a bundle.
 
-Weights go to one safetensors file, each graph to an ONNX file that points into it. Then the graphs are run by the
-engine as a reader of the bundle would, and compared with torch: a graph that is further away than rounding explains is
-not exported.
+Weights go to one safetensors file, each graph to an ONNX file that points into it. Then the graphs are run by
+the engine as a reader of the bundle would, and compared with torch: a graph that is further away than
+rounding explains is not exported.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def export(
         training: what to remember of the training, for the model card.
         tokenizer: `tokenizers` JSON; text models need it.
 
-    Raises: ExportError when the destination is something else, a graph cannot be written without a copy of a weight,
+    Raises: ExportError when the destination is something else, a graph cannot be written without a copy of a
+    weight,
         or a graph's answers are further from torch's than rounding explains.
     """
     folder = Path(destination)

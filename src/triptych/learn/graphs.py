@@ -1,8 +1,8 @@
 """From a torch module to an ONNX graph without weights.
 
 Torch's exporter is asked not to optimise: its constant folding would store transposed copies of weights. Each
-initialiser is found among the model's own tensors by its storage, takes the tensor's name, and becomes external data:
-a byte range of the one weights file.
+initialiser is found among the model's own tensors by its storage, takes the tensor's name, and becomes
+external data: a byte range of the one weights file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def to_onnx(
     Raises: ExportError when the graph holds a float constant that is no tensor of the model.
     """
     model = trace(graph)
-    of_module = {name: tensor for name, tensor in state(graph.module)}
+    of_module = dict(state(graph.module))
     renamed = {}
     for tensor in model.graph.initializer:
         if tensor.name in of_module and (name := names.get(identity(of_module[tensor.name]))):

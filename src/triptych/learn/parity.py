@@ -1,8 +1,8 @@
 """Is the exported graph the same function? Measured against torch, and against itself in other batches.
 
 Tolerance: a sum of k products in float32 is off by about eps * sqrt(k) times its size, whatever the order of
-summation; over a network the k of its layers add up. So |engine - torch| may be 4 * eps * sqrt(sum of k) * the
-largest output (at least 1). A graph that is further away computes something else.
+summation; over a network the k of its layers add up. So |engine - torch| may be 4 * eps * sqrt(sum of k) *
+the largest output (at least 1). A graph that is further away computes something else.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def row_buckets(graph: Graph, runs: Sequence[Run]) -> tuple[int, ...]:
     Args:
         runs: ways to run the graph that must agree too, such as with 1 and with 2 threads.
 
-    Sizes are grouped by the bytes they give; the group with the most members is taken. Empty when no size will do.
+    Sizes are grouped by the bytes they give; the group with the most members is taken. Empty when no size
+    will do.
     """
     rows = max(size for size in CANDIDATES if size == 1 or size <= affordable_rows(graph))
     inputs = arrays(graph, trials(graph, rows, seed=0)[0])
@@ -112,7 +113,8 @@ def row_buckets(graph: Graph, runs: Sequence[Run]) -> tuple[int, ...]:
         answers = {row_bytes(run, inputs, order, size) for run in runs for order in orders}
         if len(answers) == 1:
             groups.setdefault(answers.pop(), []).append(size)
-    return tuple(max(groups.values(), key=lambda sizes: (len(sizes), sizes), default=[]))
+    best: list[int] = max(groups.values(), key=lambda sizes: (len(sizes), sizes), default=[])
+    return tuple(best)
 
 
 def affordable_rows(graph: Graph) -> int:
@@ -126,7 +128,7 @@ def affordable_rows(graph: Graph) -> int:
 
 
 def row_bytes(run: Run, inputs: dict[str, Array], order: Array, size: int) -> tuple[bytes, ...]:
-    """The outputs of each row as bytes, in the rows' own order, when they are run in `order`, `size` at a time."""
+    """Digests of each row's outputs, in the rows' own order, when they are run in `order`, `size` at a time."""
     rows: dict[int, bytes] = {}
     for batch in order.reshape(-1, size):
         outputs = run({name: array[batch] if array.ndim else array for name, array in inputs.items()})

@@ -23,8 +23,8 @@ TRIAL_TOKENS = 4
 class NextToken(nn.Module):
     """Reads tokens into a cache and gives the logits of the next one.
 
-    In an exported graph each layer's attention is one operator of onnxruntime, `GroupQueryAttention`, which writes
-    into the cache in place; here it is the same formula in torch, which the graph is compared with.
+    In an exported graph each layer's attention is one operator of onnxruntime, `GroupQueryAttention`, which
+    writes into the cache in place; here it is the same formula in torch, which the graph is compared with.
 
     Rows may have pasts of different lengths. Either every row reads `tokens` from the beginning
     (`total_sequence_length` = their number), or each reads one token after its past.
