@@ -194,29 +194,33 @@ class _Session:
             ) from error
 
     def run(self) -> Run:
-        counters = self.state.counters
+        """Train to the end."""
         self.started_s = time.monotonic()
         self.report = Report(self.out, self.config, self.data, self.log)
-        with Display(self.out.name, self.total, self.first_step, enabled=self.log.progress) as self.display:
-            for note in self.notes:
-                self.display.say(note)
-            if self.first_step == 0:
-                counters.first_validation = self._validate()
-            else:
-                checkpoint.point(
-                    self.out / "checkpoints",
-                    step=counters.step,
-                    best_step=counters.best_step or counters.step,
-                )
-                self.display.say(f"resumed at step {self.first_step}")
-            self._loop()
-        self.metrics.close()
+        try:
+            with Display(
+                self.out.name, self.total, self.first_step, enabled=self.log.progress
+            ) as self.display:
+                self._begin()
+                self._loop()
+        finally:
+            self.metrics.close()
         best = self.out / "checkpoints" / "best"
         load_weights(self.model, _shown(checkpoint.read(best)[0]), str(best))
         self.model.eval()
         self._summarise(finished=True)
         self.report.write(self.metrics.history, running=False)
         return open_run(self.out, model=self.model)
+
+    def _begin(self) -> None:
+        for note in self.notes:
+            self.display.say(note)
+        counters, folder = self.state.counters, self.out / "checkpoints"
+        if self.first_step == 0:
+            counters.first_validation = self._validate()
+        else:
+            checkpoint.point(folder, step=counters.step, best_step=counters.best_step or counters.step)
+            self.display.say(f"resumed at step {self.first_step}")
 
     def _loop(self) -> None:
         guard = Guard(self.steps, self.settings.guard_retries)

@@ -1,0 +1,202 @@
+"""What holds for every run: what is logged, what is kept, when it ends, what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from triptych.errors import CheckpointError, ConfigError, NonFiniteError
+from triptych.learn.models import VAE
+from triptych.learn.models.base import Terms
+from triptych.learn.train import Trainer, checkpoint, open_run, rng
+from triptych.learn.train.state import weights
+
+
+def saved(run, which: str, file: str = "model") -> bytes:
+    return (run.path / "checkpoints" / which / f"{file}.safetensors").read_bytes()
+
+
+def without_clock(run) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "elapsed_s"} for row in run.history]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(fit) -> None:
+    one, two, other = fit("one"), fit("two"), fit("other", seed=1)
+    assert saved(one, "last") == saved(two, "last")
+    assert without_clock(one) == without_clock(two)
+    assert saved(one, "last") != saved(other, "last")
+
+
+def test_validation_and_samples_leave_no_trace_in_training(fit) -> None:
+    rarely = fit("rarely", validate_every_steps=20)
+    often = fit("often", validate_every_steps=1, log={"samples": 9, "every_steps": 3})
+    assert saved(rarely, "last") == saved(often, "last")
+
+
+def test_every_logged_line_says_where_it_stands_and_holds_every_term(fit) -> None:
+    run = fit()
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == run.history
+    terms = {"negative_elbo_nats", "reconstruction_nats", "kl_nats"}
+    for row in lines:
+        extra = {"lr", "grad_norm"} if row["split"] == "train" else set()
+        assert row.keys() == {"step", "epoch", "split", "elapsed_s"} | terms | extra
+    assert [row["step"] for row in lines if row["split"] == "train"] == [5, 8, 10, 15, 16, 20]
+    assert [row["step"] for row in lines if row["split"] == "validation"] == [0, 8, 16, 20]
+
+
+def test_a_run_folder_holds_what_it_promises_and_opens_again(fit) -> None:
+    run = fit(log={"report": True})
+    for name in ("config.json", "run.json", "metrics.jsonl", "report.html", "plotly.min.js"):
+        assert (run.path / name).is_file(), name
+    assert (run.path / "samples" / "step-000000.png").is_file()
+    again = open_run(run.path)
+    assert again.config == run.config
+    for name, tensor in weights(again.model).items():
+        assert torch.equal(tensor, weights(run.model)[name])
+    assert "refresh" not in (run.path / "report.html").read_text()
+
+
+def stop_after(step: int):
+    def callback(moment) -> None:
+        if moment.row["split"] == "train" and moment.row["step"] > step:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+@pytest.mark.parametrize("step", [6, 11, 17])
+def test_an_interrupted_run_resumes_as_if_nothing_happened(fit, step: int) -> None:
+    settings = {"checkpoint_every_steps": 3, "ema_decay": 0.9, "grad_clip": 1.0, "accumulate": 2}
+    calm = fit("calm", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        fit("cut", callbacks=[stop_after(step)], **settings)
+    resumed = fit("cut", resume="auto", log={"samples": 4}, **settings)
+    for file in ("model", "optimizer", "ema", "rng"):
+        assert saved(resumed, "last", file) == saved(calm, "last", file)
+        assert saved(resumed, "best", file) == saved(calm, "best", file)
+    assert without_clock(resumed) == without_clock(calm)
+
+
+def test_resuming_a_finished_run_changes_nothing(fit) -> None:
+    run = fit()
+    before = saved(run, "last")
+    again = fit(resume="auto")
+    assert saved(again, "last") == before
+    assert without_clock(again) == without_clock(run)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(fit) -> None:
+    fit()
+    with pytest.raises(CheckpointError, match=r"train.batch_size is 16 in the checkpoint and 8 now"):
+        fit(resume="auto", batch_size=8)
+
+
+def test_a_checkpoint_of_a_newer_format_is_refused(fit) -> None:
+    run = fit()
+    state = run.path / "checkpoints" / "last" / "state.json"
+    state.write_text(state.read_text().replace('"format_version":1', '"format_version":2'))
+    with pytest.raises(CheckpointError, match="format version 2"):
+        fit(resume="auto")
+
+
+@pytest.mark.parametrize("file", ["state.json", "model.safetensors", "optimizer.safetensors"])
+def test_a_damaged_checkpoint_is_refused_by_name(fit, file: str) -> None:
+    run = fit()
+    path = run.path / "checkpoints" / "last" / file
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        fit(resume="auto")
+
+
+def test_an_occupied_folder_is_refused(fit) -> None:
+    fit()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        fit()
+
+
+def test_early_stopping_waits_for_its_patience_and_keeps_the_best(fit) -> None:
+    run = fit(max_steps=None, max_epochs=50, patience=2, min_delta=1e9)
+    validations = [row["step"] for row in run.history if row["split"] == "validation"]
+    assert validations == [0, 8, 16, 24]
+    assert run.summary["best_validation"]["step"] == 8
+    kept, facts = checkpoint.read(run.path / "checkpoints" / "best")
+    assert facts["step"] == 8
+    assert torch.equal(kept["model"]["decoder.0.weight"], weights(run.model)["decoder.0.weight"])
+
+
+def test_accumulation_of_two_halves_is_one_whole_batch(pictures, tmp_path) -> None:
+    class Mean(VAE):
+        def loss(self, batch, turn, progress):
+            mean, log_var = self.encode(batch.x)
+            return Terms(mean.square().mean() + log_var.square().mean(), {})
+
+    found = []
+    for name, sizes in (("whole", {"batch_size": 32}), ("halves", {"batch_size": 16, "accumulate": 2})):
+        rng.seed_all(0)
+        model = Mean(VAE.Config(sample_shape=(1, 4, 4), hidden=(8,), latent_dim=2))
+        run = Trainer(max_steps=1, out=tmp_path / name, log={"progress": False}, **sizes).fit(model, pictures)
+        found.append(weights(run.model)["encoder.0.weight"].clone())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+class Fragile(VAE):
+    """Breaks at step 7 of the count from 0 for the first `breaks` times that it gets there."""
+
+    breaks = 0
+
+    def loss(self, batch, turn, progress):
+        terms = super().loss(batch, turn, progress)
+        if progress.step == 7 and self.breaks > 0:
+            self.breaks -= 1
+            return Terms(terms.total * np.nan, terms.named)
+        return terms
+
+
+def fragile(breaks: int) -> Fragile:
+    rng.seed_all(0)
+    model = Fragile(VAE.Config(sample_shape=(1, 4, 4), hidden=(8,), latent_dim=2))
+    model.breaks = breaks
+    return model
+
+
+def test_a_nan_is_rolled_back_and_survived_with_half_the_step_size(pictures, tmp_path) -> None:
+    trainer = Trainer(max_steps=16, batch_size=16, out=tmp_path / "run", log={"progress": False})
+    run = trainer.fit(fragile(breaks=2), pictures)
+    assert run.summary["rollbacks"] == 1
+    assert run.history[-2]["lr"] == 0.0005
+    assert all(np.isfinite(row["negative_elbo_nats"]) for row in run.history)
+
+
+def test_a_nan_that_stays_is_named_and_ends_the_run(pictures, tmp_path) -> None:
+    trainer = Trainer(
+        max_steps=16, batch_size=16, out=tmp_path / "run", log={"progress": False}, guard_retries=2
+    )
+    with pytest.raises(NonFiniteError, match="`total` of turn `elbo` is not finite at step 8"):
+        trainer.fit(fragile(breaks=100), pictures)
+
+
+def test_validation_goes_through_the_moving_average_and_so_does_the_result(fit) -> None:
+    run = fit(ema_decay=0.5)
+    tensors, _ = checkpoint.read(run.path / "checkpoints" / "best")
+    name = "decoder.0.weight"
+    assert torch.equal(weights(run.model)[name], tensors["ema"][name])
+    assert not torch.equal(tensors["ema"][name], tensors["model"][name])
+
+
+def test_a_model_that_does_not_fit_the_data_is_refused(pictures, tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"model.sample_shape"):
+        Trainer(out=tmp_path / "run").fit(VAE(VAE.Config()), pictures)
+
+
+def test_an_unknown_setting_names_its_nearest_neighbour() -> None:
+    with pytest.raises(ConfigError, match="Did you mean `learning_rate`"):
+        Trainer(lerning_rate=1e-3)
+    with pytest.raises(ConfigError, match=r"train.batch_size"):
+        Trainer(batch_size=0)
+
+
+def test_a_missing_device_is_refused(fit) -> None:
+    with pytest.raises(ConfigError, match=r"train.device"):
+        fit(device="nowhere")
