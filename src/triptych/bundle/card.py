@@ -28,8 +28,8 @@ def describe(manifest: Manifest) -> str:
         f"## Graphs\n\n{graph_table(manifest.graphs)}\n"
         f"## Training\n\n{facts(manifest.training)}\n"
         f"## Settings\n\n{facts(manifest.config)}\n"
-        "Every byte of this folder is covered by SHA-256 digests in `manifest.json`, which `triptych inspect`\n"
-        "checks.\n"
+        "Every byte of this folder is covered by SHA-256 digests in `manifest.json`, which `triptych inspect`"
+        " checks.\n"
         "A digest detects damage; it is not a signature.\n"
     )
 

@@ -128,7 +128,7 @@ def affordable_rows(graph: Graph) -> int:
 
 
 def row_bytes(run: Run, inputs: dict[str, Array], order: Array, size: int) -> tuple[bytes, ...]:
-    """Digests of each row's outputs, in the rows' own order, when they are run in `order`, `size` at a time."""
+    """Digests of each row's outputs, in the rows' own order, when run in `order`, `size` at a time."""
     rows: dict[int, bytes] = {}
     for batch in order.reshape(-1, size):
         outputs = run({name: array[batch] if array.ndim else array for name, array in inputs.items()})
