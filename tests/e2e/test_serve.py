@@ -68,7 +68,7 @@ def test_a_graph_run_equals_the_engine_s(served, bundles: Path) -> None:
         assert served.client.post(path, content=npy(z), headers=headers).content == npy(wanted)
 
 
-def test_the_openai_client_completes_and_streams_the_same_text(served, client, bundles: Path) -> None:
+def test_the_openai_client_completes_and_streams_the_same_text(client, bundles: Path) -> None:
     request = {"model": "text", "prompt": "To be", "max_tokens": 12, "temperature": 0.8, "seed": 3}
     whole = client.completions.create(**request)
     chunks = list(client.completions.create(**request, stream=True, stream_options={"include_usage": True}))

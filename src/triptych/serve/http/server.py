@@ -34,6 +34,7 @@ class ServerConfig(uvicorn.Config):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here depends on who the client says it is
             timeout_keep_alive=int(settings.keep_alive_s),
             backlog=settings.backlog,
         )
