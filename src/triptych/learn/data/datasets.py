@@ -247,7 +247,7 @@ def _idx(
     spec = DataSpec(
         kind="image",
         sample_shape=tuple(x.shape[1:]),
-        source=f"{name}, IDX files",
+        source=f"{name}, {len(x) + len(x_test):,} pictures in IDX files",
         digest=content_digest(x, y, x_test, y_test),
         classes=classes or tuple(str(c) for c in range(int(y.max()) + 1)),
     )

@@ -56,9 +56,9 @@ _PAGE = """<!doctype html>
 <script>
 const figures = {figures};
 for (const figure of figures) Plotly.newPlot(figure.id, figure.traces, {{
-  title: {{text: figure.title, font: {{size: 14}}}}, margin: {{l: 52, r: 12, t: 34, b: 34}},
-  xaxis: {{title: {{text: "step"}}}}, yaxis: {{type: figure.scale}},
-  legend: {{orientation: "h", y: 1.08, x: 1, xanchor: "right"}}
+  title: {{text: figure.title, font: {{size: 14}}}}, margin: {{l: 52, r: 12, t: 52, b: 34}},
+  xaxis: {{title: {{text: "step"}}}}, yaxis: figure.yaxis,
+  legend: {{orientation: "h", y: 1.02, yanchor: "bottom", x: 1, xanchor: "right"}}
 }}, {{displayModeBar: false, responsive: true}});
 </script></body></html>
 """
@@ -181,7 +181,7 @@ def _figures(history: list[Row]) -> list[dict[str, Any]]:
         {
             "id": f"figure-{index}",
             "title": name.replace("_", " "),
-            "scale": "log" if name.startswith("grad_norm") else "linear",
+            "yaxis": _axis(name, lines),
             "traces": [
                 {
                     "x": x,
@@ -195,6 +195,14 @@ def _figures(history: list[Row]) -> list[dict[str, Any]]:
         }
         for index, (name, lines) in enumerate(series.items())
     ]
+
+
+def _axis(name: str, lines: dict[str, tuple[list[int], list[float]]]) -> dict[str, Any]:
+    if name.startswith("grad_norm"):
+        return {"type": "log"}
+    if name.startswith("lr"):  # a constant one would otherwise be drawn on an axis from -1 to 1
+        return {"range": [0, 1.1 * max(max(values) for _, values in lines.values())]}
+    return {}
 
 
 def _numbers(history: list[Row]) -> str:
