@@ -150,7 +150,12 @@ class _Session:
         self.total = self.settings.total_steps(steps_per_epoch)
         self.steps = Steps(self.state, self.settings, total=self.total, steps_per_epoch=steps_per_epoch)
         self.examples_per_step = draws * sampler.batch_size
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot be made: {error.strerror}", where=str(out), remedy="choose another"
+            ) from error
         write_json(out / "config.json", self.config)
         if data.tokenizer is not None:
             (out / "tokenizer.json").write_text(data.tokenizer, "utf-8")
