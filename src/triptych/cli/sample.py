@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from triptych.infer import Engine
 
 ENDINGS = (".png", ".npy", ".txt")
+MAX_TOKENS = 200
 
 
 def sample(
@@ -18,9 +19,15 @@ def sample(
     out: Annotated[Path, typer.Option("--out", help="Where to: a file ending in .png, .npy or .txt.")],
     n: Annotated[int, typer.Option("--n", help="How many samples.")] = 16,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    prompt: Annotated[str, typer.Option(help="Text models: what to go on from.")] = "",
-    max_tokens: Annotated[int, typer.Option(help="Text models: how many tokens.")] = 200,
-    temperature: Annotated[float, typer.Option(help="Text models: 0 takes the likeliest token.")] = 1.0,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text: what to go on from; nothing if not given.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help=f"Text: how many tokens; {MAX_TOKENS} if not given.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Text: 0 takes the likeliest token; 1 if not given.")
+    ] = None,
 ) -> None:
     """Draw samples and write them to a file."""
     from triptych.errors import ConfigError, DataError, InputError
@@ -33,9 +40,11 @@ def sample(
     with load(bundle) as engine:
         if out.suffix == ".txt":
             refuse_without_text(engine)
-            content = texts(engine, n, seed, prompt, max_tokens, temperature).encode()
+            length = MAX_TOKENS if max_tokens is None else max_tokens
+            heat = 1.0 if temperature is None else temperature
+            content = texts(engine, n, seed, prompt or "", length, heat).encode()
         else:
-            refuse_text_settings(prompt)
+            refuse_text_settings(prompt=prompt, max_tokens=max_tokens, temperature=temperature)
             content = arrays(engine, n, seed, out.suffix)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,9 +103,11 @@ def refuse_without_text(engine: Engine) -> None:
         raise InputError("it does not generate text", where=name, valid="a file ending in .png or .npy")
 
 
-def refuse_text_settings(prompt: str) -> None:
-    """A prompt has no effect on arrays, so it is an error there."""
+def refuse_text_settings(**settings: object) -> None:
+    """Settings of text have no effect on arrays, so they are errors there."""
     from triptych.errors import ConfigError
 
-    if prompt:
-        raise ConfigError("has no effect here", where="--prompt", remedy="write to a file ending in .txt")
+    for name, value in settings.items():
+        if value is not None:
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError("has no effect here", where=flag, remedy="write to a file ending in .txt")

@@ -1,0 +1,148 @@
+"""Verbs do what they say, and bad input ends in one message and a code that is not 0."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import triptych as library
+
+Run = Callable[..., tuple[int, str, str]]
+
+BAD = {
+    "an unknown verb": (["tarin"], "tarin"),
+    "an unknown flag": (["sample", "{images}", "--out", "x.npy", "--sede", "1"], "--sede"),
+    "no such recipe": (["train", "vae-fashoin"], "vae-fashion"),
+    "an unknown setting": (["train", "vae-digits", "--set", "train.lerning_rate=1"], "learning_rate"),
+    "a setting of the wrong type": (["train", "vae-digits", "--set", "train.batch_size=many"], "batch_size"),
+    "a setting out of range": (["train", "vae-digits", "--set", "train.batch_size=0"], "batch_size"),
+    "a setting without a value": (["train", "vae-digits", "--set", "train.seed"], "--set"),
+    "a setting that has no effect": (
+        ["train", "vae-digits", "--set", "train.warmup_steps=9"],
+        "warmup_steps",
+    ),
+    "an unknown family": (["train", "vae-digits", "--set", "model.family=vea"], "vea"),
+    "an unknown data set": (["train", "vae-digits", "--set", "data.name=digist"], "digits"),
+    "a folder that is not there": (
+        ["train", "vae-digits", "--set", "data.name=folder", "--set", "data.path=/no/such"],
+        "/no/such",
+    ),
+    "a run that is not there": (["export", "/no/such", "--out", "b"], "/no/such"),
+    "a checkpoint that does not exist": (
+        ["export", "/no/such", "--out", "b", "--which", "first"],
+        "best, last",
+    ),
+    "nothing to evaluate": (["evaluate", "/no/such"], "/no/such"),
+    "nothing to inspect": (["inspect", "/no/such"], "/no/such"),
+    "nothing to serve": (["serve"], "BUNDLE"),
+    "serving what is not there": (["serve", "/no/such"], "/no/such"),
+    "a broker that is not there": (["serve", "{images}", "--broker", "kafka://x"], "memory"),
+    "an unknown serving setting": (["serve", "{images}", "--set", "queue.capcity=1"], "capacity"),
+    "a port that is none": (["serve", "{images}", "--port", "70000"], "port"),
+    "an unknown ending": (["sample", "{images}", "--out", "x.jpeg"], ".png"),
+    "no samples": (["sample", "{images}", "--out", "x.npy", "--n", "0"], "--n"),
+    "a negative seed": (["sample", "{images}", "--out", "x.npy", "--seed", "-1"], "seed"),
+    "text of an image model": (["sample", "{images}", "--out", "x.txt"], ".png"),
+    "pictures of a text model": (["sample", "{text}", "--out", "x.png"], ".txt"),
+    "a text setting for pictures": (
+        ["sample", "{images}", "--out", "x.png", "--max-tokens", "3"],
+        "--max-tokens",
+    ),
+    "a prompt with unknown characters": (["sample", "{text}", "--out", "x.txt", "--prompt", "zebra"], "z"),
+    "a temperature below 0": (["sample", "{text}", "--out", "x.txt", "--temperature", "-1"], "temperature"),
+    "an unknown bench": (["bench", "infre"], "infer"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_message_and_not_zero(
+    triptych: Run, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, said = BAD[name]
+    places = {"{images}": str(bundles / "images"), "{text}": str(bundles / "text")}
+    code, out, error = triptych(*(places.get(word, word) for word in words))
+    assert code != 0
+    assert said in error
+    assert "Traceback" not in out + error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_bundle_is_refused_by_name_of_file(triptych: Run, bundles: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(bundles / "images", tmp_path / "damaged"))
+    weights = damaged / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    for words in (
+        ["inspect", damaged],
+        ["serve", damaged, "--port", "0"],
+        ["sample", damaged, "--out", "x.npy"],
+    ):
+        code, _, error = triptych(*words)
+        assert code != 0
+        assert "model.safetensors" in error
+        assert "Traceback" not in error
+
+
+def test_inspect_shows_what_the_manifest_says(triptych: Run, bundles: Path) -> None:
+    code, out, _ = triptych("inspect", bundles / "text", "--json")
+    assert code == 0
+    assert json.loads(out)["family"] == "transformer"
+    code, out, _ = triptych("inspect", bundles / "images")
+    assert code == 0
+    assert "decode" in out
+    assert "every byte is as it was written" in out
+
+
+def test_sampled_arrays_are_what_the_library_draws(triptych: Run, bundles: Path, tmp_path: Path) -> None:
+    code, _, _ = triptych(
+        "sample", bundles / "images", "--n", "5", "--seed", "3", "--out", tmp_path / "x.npy"
+    )
+    assert code == 0
+    with library.load(bundles / "images") as engine:
+        assert np.load(tmp_path / "x.npy").tobytes() == engine.sample(5, seed=3).tobytes()
+
+
+def test_sampled_pictures_and_texts_are_files_of_their_kind(
+    triptych: Run, bundles: Path, tmp_path: Path
+) -> None:
+    assert triptych("sample", bundles / "images", "--n", "4", "--out", tmp_path / "x.png")[0] == 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    words = ["--n", "2", "--prompt", "ab", "--max-tokens", "6", "--out", tmp_path / "x.txt"]
+    assert triptych("sample", bundles / "text", *words)[0] == 0
+    texts = (tmp_path / "x.txt").read_text().removesuffix("\n").split("\n\n---\n\n")
+    assert len(texts) == 2
+    assert all(text.startswith("ab") and len(text) == 8 for text in texts)
+
+
+def test_train_evaluate_export_and_inspect_follow_on_each_other(triptych: Run, tmp_path: Path) -> None:
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    settings = ["--set", "train.max_steps=6", "--set", "log.progress=false", "--set", "model.hidden=[16]"]
+    assert triptych("train", "vae-digits", *settings, "--out", run)[0] == 0
+    code, out, _ = triptych("evaluate", run)
+    assert code == 0
+    assert "elbo_nats" in out
+    assert triptych("export", run, "--out", bundle)[0] == 0
+    assert triptych("inspect", bundle)[0] == 0
+    assert triptych("evaluate", bundle)[0] == 0
+    assert triptych("train", "vae-digits", *settings, "--out", run)[0] != 0
+
+
+def test_recipes_lists_every_recipe(triptych: Run) -> None:
+    code, out, _ = triptych("recipes")
+    assert code == 0
+    for recipe in (Path(__file__).parents[2] / "recipes").glob("*.toml"):
+        assert recipe.stem in out
+
+
+def test_print_config_is_a_config_that_serve_reads(triptych: Run, tmp_path: Path) -> None:
+    code, out, _ = triptych("serve", "--print-config")
+    assert code == 0
+    (tmp_path / "serve.toml").write_text(out)
+    assert triptych("serve", "--config", tmp_path / "serve.toml", "--print-config")[:2] == (0, out)
