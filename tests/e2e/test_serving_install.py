@@ -68,7 +68,10 @@ def test_it_has_no_torch_and_serves_the_bytes_it_samples(python: Path, bundle: P
         process.terminate()
         rest, _ = process.communicate(timeout=30)
         assert process.returncode == 0, rest
-    line = f"import triptych, sys; sys.stdout.buffer.write(triptych.load({str(bundle)!r}).sample(3, seed=5).tobytes())"
+    line = (
+        "import triptych, sys;"
+        f"sys.stdout.buffer.write(triptych.load({str(bundle)!r}).sample(3, seed=5).tobytes())"
+    )
     local = subprocess.run([python, "-c", line], capture_output=True, check=True, timeout=60).stdout
     assert served.tobytes() == local
 

@@ -16,13 +16,8 @@ class Role:
 
 
 VAE = Role("vae", "vae-fashion", "VAE on Fashion-MNIST", ("train.max_epochs=8",))
-GAN = Role(
-    "wgan-gp",
-    "wgan-gp-fashion",
-    "WGAN-GP on Fashion-MNIST",
-    ("train.max_steps=2000", "train.validate_every_steps=400"),
-)
-TEXT = Role("transformer", "transformer-shakespeare", "Transformer on Shakespeare", ("train.max_steps=1500",))
+GAN = Role("wgan-gp", "wgan-gp-fashion", "WGAN-GP on Fashion-MNIST")
+TEXT = Role("transformer", "transformer-shakespeare", "Transformer on Shakespeare", ("train.max_steps=1000",))
 CAST = (VAE, GAN, TEXT)
 
 PROMPT = "To be, or not to be"

@@ -60,13 +60,12 @@ def curve(run: TrainedRun) -> Figure:
     look = {"mode": "lines+markers", "line": {"color": ORANGE, "width": 2}, "yaxis": "y2" if own else "y"}
     traces.append({"x": x, "y": y, "name": name, **look})
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": "step"}},
-        "legend": {"orientation": "h", "y": -0.22, "x": 0, "font": {"size": 10}},
-        "margin": {"l": 48, "r": 44 if own else 14, "t": 36, "b": 70},
+        "legend": {"orientation": "h", "y": -0.14, "x": 0, "font": {"size": 10}},
+        "margin": {"l": 48, "r": 44 if own else 14, "t": 40, "b": 70},
     }
     if own:
         layout["yaxis2"] = {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero"}
-    return Figure(f"curve-{run.role.name}", run.role.title, traces, layout)
+    return Figure(f"curve-{run.role.name}", f"{run.role.title}, over steps", traces, layout)
 
 
 def latency_figure(tally: Tally) -> Figure:

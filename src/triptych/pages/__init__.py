@@ -19,7 +19,7 @@ from markupsafe import Markup
 BLUE, ORANGE, GREEN, RED, GREY = "#3b6fd4", "#e07b39", "#2f9e62", "#d13f4c", "#98a2b3"
 
 _LAYOUT: dict[str, Any] = {
-    "margin": {"l": 56, "r": 14, "t": 40, "b": 48},
+    "margin": {"l": 56, "r": 14, "t": 40, "b": 58},
     "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#1d2433"},
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",

@@ -63,8 +63,8 @@ class Generate(nn.Module):
         self.generator, self.sample_shape = gan.generator, gan.config.sample_shape
 
     def forward(self, z: Tensor) -> Tensor:
-        x: Tensor = self.generator(z).tanh()
-        return (0.5 + 0.5 * x).view(-1, *self.sample_shape)
+        x = torch.sigmoid(2 * self.generator(z))  # (1 + tanh(a)) / 2, and never outside [0, 1] by a rounding
+        return x.view(-1, *self.sample_shape)
 
 
 class WGANGP(GenerativeModel):
