@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.demo.cast import Role
+from triptych.pages import evenly
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,5 @@ class TrainedRun:
 
     def moments(self, count: int) -> list[tuple[int, Path]]:
         """Up to `count` sample files, evenly over training, first and last among them."""
-        found = sorted((int(p.stem.removeprefix("step-")), p) for p in (self.path / "samples").glob("step-*"))
-        if len(found) <= count:
-            return found
-        return [found[round(i * (len(found) - 1) / (count - 1))] for i in range(count)]
+        found = (self.path / "samples").glob("step-*")
+        return evenly(sorted((int(path.stem.removeprefix("step-")), path) for path in found), count)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jinja2
 import msgspec
 from markupsafe import Markup
+
+T = TypeVar("T")
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3b6fd4", "#e07b39", "#2f9e62", "#d13f4c", "#98a2b3"
 
@@ -40,6 +43,17 @@ class Figure:
         """What `Plotly.newPlot` takes."""
         title = {"text": self.title, "font": {"size": 14}, "x": 0.02, "xanchor": "left"}
         return {"id": self.id, "traces": self.traces, "layout": {**_LAYOUT, "title": title, **self.layout}}
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Up to `most` (2 or more) of `items`, evenly spread, the first and the last among them.
+
+    >>> evenly(range(10), 4)
+    [0, 3, 6, 9]
+    """
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def plotly_script() -> str:
