@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from triptych.bundle import writer
+from triptych.bundle import digest, writer
 from triptych.bundle.manifest import (
     FORMAT_VERSION,
+    MANIFEST,
     WEIGHTS,
     GraphRecord,
     LatentSampler,
@@ -78,6 +80,20 @@ def write_by_hand(destination: Path, weight: np.ndarray, **external: object) -> 
         return manifest()
 
     return writer.write(destination, fill)
+
+
+def reseal_by_hand(folder, change):
+    """Change the manifest and give it a right digest again."""
+    document = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    change(document)
+    document["digest"] = ""
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    (folder / MANIFEST).write_bytes(digest.seal(text))
+
+
+@pytest.fixture
+def reseal():
+    return reseal_by_hand
 
 
 @pytest.fixture

@@ -16,15 +16,6 @@ from triptych.errors import BundleNotFound, BundleRefused
 FILES = (MANIFEST, WEIGHTS, "decode.onnx")
 
 
-def reseal(folder, change):
-    """Change the manifest and give it a right digest again."""
-    document = msgspec.json.decode((folder / MANIFEST).read_bytes())
-    change(document)
-    document["digest"] = ""
-    text = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
-    (folder / MANIFEST).write_bytes(digest.seal(text))
-
-
 def test_a_whole_bundle_is_read(by_hand):
     bundle = reader.read(by_hand)
     assert set(bundle.graphs) == {"decode"}
@@ -76,26 +67,53 @@ def test_a_link_out_of_the_folder_is_refused(by_hand, tmp_path):
         reader.read(by_hand)
 
 
+def test_a_linked_manifest_is_refused(by_hand, tmp_path):
+    shutil.move(by_hand / MANIFEST, tmp_path / "elsewhere")
+    (by_hand / MANIFEST).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleRefused, match=MANIFEST):
+        reader.read(by_hand)
+
+
+def test_an_engine_goes_on_with_the_bytes_it_checked_when_its_bundle_is_replaced(by_hand, write_bundle):
+    with triptych.load(by_hand) as before:  # its graphs are opened only after the bundle is gone
+        write_bundle(by_hand, np.ones((3, 4), np.float32))
+        with triptych.load(by_hand) as after:
+            assert before.run("decode", {"z": [[1.0, 0.0, 0.0]]})["x"].tolist() == [[0.0, 1.0, 2.0, 3.0]]
+            assert after.run("decode", {"z": [[1.0, 0.0, 0.0]]})["x"].tolist() == [[1.0] * 4]
+
+
+def test_a_bundle_replaced_while_it_is_read_is_read_again(by_hand, write_bundle, monkeypatch):
+    check_names, replaced = reader.check_names, []
+
+    def replace_once(folder, manifest):
+        if not replaced:
+            replaced.append(write_bundle(by_hand, np.ones((3, 4), np.float32)))
+        check_names(folder, manifest)
+
+    monkeypatch.setattr(reader, "check_names", replace_once)
+    assert (reader.read(by_hand).weights.array(*reader.read(by_hand).weights.extents.values()) == 1).all()
+
+
 def test_no_folder_and_an_empty_folder_are_not_found(tmp_path):
-    for path in (tmp_path, tmp_path / "nowhere", __file__):
+    for path in (tmp_path, tmp_path / "nowhere", __file__, None, 5, "x" * 5000, "\0"):
         with pytest.raises(BundleNotFound):
             reader.read(path)
 
 
-def test_an_unknown_format_version_is_refused_with_the_known_one(by_hand):
+def test_an_unknown_format_version_is_refused_with_the_known_one(by_hand, reseal):
     reseal(by_hand, lambda document: document.update(format_version=2))
     with pytest.raises(BundleRefused, match="version 2 is unknown; valid: 1"):
         reader.read(by_hand)
 
 
-def test_an_unknown_field_in_the_manifest_is_refused(by_hand):
+def test_an_unknown_field_in_the_manifest_is_refused(by_hand, reseal):
     reseal(by_hand, lambda document: document.update(surprise=1, digest=document.pop("digest")))
     with pytest.raises(BundleRefused, match="surprise"):
         reader.read(by_hand)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "", ".", "a/b"])
-def test_a_listed_name_that_leaves_the_folder_is_refused(by_hand, name):
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "", ".", "a/b", "x" * 300, "a\0b", "a\nb"])
+def test_a_listed_name_that_leaves_the_folder_is_refused(by_hand, reseal, name):
     reseal(by_hand, lambda document: document["files"].update({name: document["files"][WEIGHTS]}))
     with pytest.raises(BundleRefused, match="it lists"):
         reader.read(by_hand)

@@ -35,6 +35,7 @@ def tensor(begin, end, shape=(1,), dtype="F32"):
         ({}, b"", 2**63),
         (b"not json", b"", None),
         (b"[]", b"", None),
+        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, b"", None),
         ({"a": {"dtype": "F32"}}, b"", None),
         ({"a": tensor(0, 4, dtype="F99")}, bytes(4), None),
         ({"a": tensor(0, 4, shape=(2,))}, bytes(4), None),

@@ -1,14 +1,20 @@
+import dataclasses
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import triptych
-from triptych.bundle import noise
-from triptych.errors import BundleNotFound, ConfigError, InputError, NotFoundError
+from triptych.bundle import noise, reader
+from triptych.bundle.consistency import problems
+from triptych.errors import BundleNotFound, BundleRefused, ConfigError, InputError, NotFoundError
+from triptych.infer import Engine
+from triptych.infer.onnx_runtime import OnnxRuntimeBackend
+from triptych.learn.data.text import character_tokenizer
 
 rows = st.lists(st.tuples(st.integers(0, noise.MAX_SEED), st.integers(0, 1000)), min_size=1, max_size=150)
 
@@ -49,6 +55,8 @@ def test_run_takes_lists_of_numbers(vae):
     ("inputs", "message"),
     [
         ({}, "input 'z' is missing"),
+        (None, "got NoneType; valid: arrays by name"),
+        (5, "got int"),
         ({"z": np.zeros((1, 4), np.float32), "y": 1}, "no input 'y'"),
         ({"z": np.zeros((1, 4))}, "dtype float64; valid: float32 of shape"),
         ({"z": np.zeros((1, 4), np.int32)}, "dtype int32"),
@@ -84,7 +92,7 @@ def test_an_unknown_graph_is_named_with_the_nearest(vae):
         vae.run("decoder", {})
 
 
-@pytest.mark.parametrize("n", [0, -1, 1.5, True, "3", None])
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "3", None, 2**70])
 def test_a_number_of_samples_that_is_none_is_refused(vae, n):
     with pytest.raises(InputError, match="n: got"):
         vae.sample(n)
@@ -94,6 +102,35 @@ def test_a_number_of_samples_that_is_none_is_refused(vae, n):
 def test_a_seed_out_of_range_is_refused(vae, seed):
     with pytest.raises(InputError, match="seed"):
         vae.sample(1, seed=seed)
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    ["", "{}", "null", '{"version":"1.0"}', character_tokenizer("".join(map(chr, range(97, 197)))).to_str()],
+)
+def test_a_tokenizer_that_is_none_or_too_large_is_refused_by_name(text_bundle, tokenizer):
+    bundle = dataclasses.replace(reader.read(text_bundle), tokenizer=tokenizer)
+    with Engine(bundle, OnnxRuntimeBackend(bundle, 1)) as engine:
+        with pytest.raises(BundleRefused, match=r"text/tokenizer\.json"):
+            engine.open()
+        with pytest.raises(BundleRefused, match=r"text/tokenizer\.json"):
+            engine.generate("a")
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "block_size", "layers", "kv_heads", "head_dim"])
+@pytest.mark.parametrize("change", [-1000, 1])
+def test_a_text_sampler_that_does_not_fit_its_graphs_is_a_problem(text_bundle, name, change):
+    manifest = reader.read(text_bundle).manifest
+    sampler = msgspec.structs.replace(manifest.sampler, **{name: getattr(manifest.sampler, name) + change})
+    assert not list(problems(manifest))
+    assert list(problems(msgspec.structs.replace(manifest, sampler=sampler)))
+
+
+@pytest.mark.parametrize("name", ["graph", "score_graph"])
+def test_a_text_sampler_that_names_no_graph_is_a_problem(text_bundle, name):
+    manifest = reader.read(text_bundle).manifest
+    sampler = msgspec.structs.replace(manifest.sampler, **{name: "nowhere"})
+    assert "nowhere" in next(problems(msgspec.structs.replace(manifest, sampler=sampler)))
 
 
 def test_settings_without_effect_are_errors(vae):
@@ -106,7 +143,9 @@ def test_settings_without_effect_are_errors(vae):
 def test_unknown_engines_and_thread_counts_are_refused(vae_bundle, tmp_path):
     with pytest.raises(ConfigError, match="valid: auto, onnxruntime"):
         triptych.load(vae_bundle, engine="onyx")
-    for threads in (0, -1, 1.5, True):
+    with pytest.raises(ConfigError, match="engine: got None"):
+        triptych.load(vae_bundle, engine=None)
+    for threads in (0, -1, 1.5, True, 10**9):
         with pytest.raises(ConfigError, match="threads"):
             triptych.load(vae_bundle, threads=threads)
     with pytest.raises(BundleNotFound):

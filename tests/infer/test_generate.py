@@ -151,11 +151,29 @@ def test_an_empty_prompt_starts_from_token_0(text):
         ({"stop": ["a"] * 17}, "stop"),
         ({"seed": -1}, "seed"),
         ({"index": -1}, "index"),
+        ({"index": 2**64}, "index"),
+        ({"prompt": None}, "prompt: got None; valid: text or token ids"),
+        ({"stop": None}, "stop: got None"),
+        ({"stop": 5}, "stop: got 5"),
     ],
 )
 def test_a_setting_out_of_range_is_named(text, settings, message):
     with pytest.raises(InputError, match=message):
         text.generate(**({"prompt": "ab"} | settings))
+
+
+@pytest.mark.parametrize(("prompt", "length"), [("abc", 3), ([1, 2], 2), ("ab" * 40, 80), ("", 1)])
+def test_a_generation_knows_how_long_its_prompt_was(text, prompt, length):
+    assert text.generate(prompt, max_tokens=1).prompt_tokens == length
+
+
+def test_a_closed_stream_ends_with_what_it_gave(text):
+    pieces = text.generate("ab", max_tokens=1000, stream=True)
+    given = next(iter(pieces))
+    pieces.close()
+    assert not list(pieces)
+    assert pieces.generation.text == given
+    assert pieces.generation.finish_reason is None
 
 
 def test_samples_begin_alike_however_many_are_asked_for(text):

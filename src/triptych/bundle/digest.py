@@ -8,13 +8,14 @@ language can check it without a JSON writer of its own.
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 
 TAIL = b'"\n}\n'
 HEX_DIGITS = 64
 
 
-def sha256(data: bytes | memoryview) -> str:
+def sha256(data: bytes | memoryview | mmap.mmap) -> str:
     """SHA-256 in lower-case hex."""
     return hashlib.sha256(data).hexdigest()
 

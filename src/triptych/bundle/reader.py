@@ -1,90 +1,147 @@
 """Reading a bundle: every byte is checked before any engine sees it.
 
-Needs no torch and no ONNX tooling. What was checked is what is handed on: graphs as bytes, and the weights
-file, which is only ever replaced as a whole folder (see `writer`).
+Needs no torch and no ONNX tooling. What was checked is what is handed on: graphs as bytes, and the weights as
+the mapped file itself, not its name. So a bundle that is replaced while an engine has it open changes nothing
+for that engine.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from triptych.bundle import digest
+from triptych.bundle import consistency, digest
 from triptych.bundle.manifest import FORMAT_VERSION, MANIFEST, TOKENIZER, WEIGHTS, Manifest, TextSampler
-from triptych.bundle.weights import Extent, extents
+from triptych.bundle.weights import Extent, Weights
 from triptych.bundle.wire import external_tensors
 from triptych.errors import BundleNotFound, BundleRefused
 
-MAX_MANIFEST_BYTES = 16_000_000
+MAX_MANIFEST_BYTES, MAX_NAME_BYTES = 16_000_000, 255
+ATTEMPTS = 3
 AGAIN = "export the bundle again, or copy it again from its source"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose every byte has been checked: where it lies, what it says, and its graphs by name."""
+    """A bundle whose every byte has been checked: where it lay, what it says, its weights, and its graphs by
+    name."""
 
     folder: Path
     manifest: Manifest
+    weights: Weights = field(repr=False)
     graphs: dict[str, bytes] = field(repr=False)
     tokenizer: str | None = field(default=None, repr=False)
 
-    @property
-    def weights(self) -> Path:
-        """The one weights file."""
-        return self.folder / WEIGHTS
-
 
 def read(path: str | os.PathLike[str]) -> Bundle:
-    """Read and check the bundle in the folder `path`.
+    """Read and check the bundle in the folder `path`; one that is replaced meanwhile is read again.
 
     Raises: BundleNotFound when there is none; BundleRefused, naming file and reason, when a byte is not as
     written.
     """
-    folder = Path(path)
-    manifest = read_manifest(folder)
+    folder = as_folder(path)
+    data = manifest_bytes(folder)
+    for _ in range(ATTEMPTS):
+        try:
+            return read_files(folder, parse(folder, data))
+        except BundleRefused:
+            now = manifest_bytes(folder)
+            if now == data:
+                raise
+            data = now
+    return read_files(folder, parse(folder, data))
+
+
+def as_folder(path: object) -> Path:
+    """`path` as a folder's path. Raises `BundleNotFound` for what cannot be one."""
+    try:
+        folder = Path(path)  # type: ignore[arg-type]
+        if folder.is_dir():
+            return folder
+        what = "there is no such folder"
+    except (TypeError, ValueError, OSError) as error:
+        what = f"it is no folder's path ({error})"
+    raise BundleNotFound(what, where=repr(path)[:200], valid="a folder written by `triptych export`")
+
+
+def read_files(folder: Path, manifest: Manifest) -> Bundle:
+    """Every file of a bundle, checked against its manifest."""
     check_names(folder, manifest)
-    ranges: set[Extent] = set()
+    weights = Weights(folder / WEIGHTS)
+    check_digest(folder / WEIGHTS, weights.data, manifest)
     contents: dict[str, bytes] = {}
-    for name, record in manifest.files.items():
-        file = folder / name
-        if name == WEIGHTS:
-            ranges = set(extents(file).values())
-            found = digest.sha256_of_file(file)
-        else:
-            contents[name] = file.read_bytes()
-            found = digest.sha256(contents[name])
-        if found != record.sha256:
-            raise BundleRefused(
-                f"its SHA-256 is {found[:12]}…, the manifest says {record.sha256[:12]}…",
-                where=str(file),
-                remedy=AGAIN,
-            )
+    for name in manifest.files.keys() - {WEIGHTS}:
+        contents[name] = content(folder / name)
+        check_digest(folder / name, contents[name], manifest)
     graphs = {graph.name: contents[graph.file] for graph in manifest.graphs}
     for graph in manifest.graphs:
-        check_graph(folder / graph.file, graphs[graph.name], ranges)
-    tokenizer = contents[TOKENIZER].decode() if TOKENIZER in contents else None
-    return Bundle(folder.resolve(), manifest, graphs, tokenizer)
+        check_graph(folder / graph.file, graphs[graph.name], set(weights.extents.values()))
+    tokenizer = as_text(folder / TOKENIZER, contents[TOKENIZER]) if TOKENIZER in contents else None
+    return Bundle(folder.resolve(), manifest, weights, graphs, tokenizer)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder, its own digest and version checked."""
+def content(file: Path) -> bytes:
+    """The bytes of a file of a bundle."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleRefused(f"it cannot be read ({error.strerror})", where=str(file), remedy=AGAIN) from error
+
+
+def check_digest(file: Path, data: bytes | mmap.mmap, manifest: Manifest) -> None:
+    """Refuse a file whose bytes are not those the manifest was written for."""
+    expected, found = manifest.files[file.name].sha256, digest.sha256(data)
+    if found != expected:
+        raise BundleRefused(
+            f"its SHA-256 is {found[:12]}…, the manifest says {expected[:12]}…", where=str(file), remedy=AGAIN
+        )
+
+
+def as_text(file: Path, data: bytes) -> str:
+    """The text of a UTF-8 file."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise BundleRefused(f"it is not UTF-8 ({error})", where=str(file), remedy=AGAIN) from error
+
+
+def manifest_bytes(folder: Path) -> bytes:
+    """The bytes of a folder's manifest."""
     file = folder / MANIFEST
-    if not folder.is_dir() or not file.is_file():
-        what = "holds no manifest.json" if folder.is_dir() else "there is no such folder"
-        raise BundleNotFound(what, where=str(folder), valid="a folder written by `triptych export`")
+    if not file.is_file():
+        raise BundleNotFound(
+            "holds no manifest.json", where=str(folder), valid="a folder written by `triptych export`"
+        )
+    if file.is_symlink():
+        raise BundleRefused("it is not a plain file", where=str(file), remedy=AGAIN)
     if file.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleRefused(f"it is larger than {MAX_MANIFEST_BYTES} bytes", where=str(file), remedy=AGAIN)
-    data = file.read_bytes()
+    return content(file)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """The manifest of the bundle at `path`, checked by itself. Raises `BundleNotFound`, `BundleRefused`."""
+    folder = as_folder(path)
+    return parse(folder, manifest_bytes(folder))
+
+
+def parse(folder: Path, data: bytes) -> Manifest:
+    """A folder's manifest: its version, its digest, and that it agrees with itself."""
+    file = folder / MANIFEST
     check_version(file, data)
     if not digest.is_intact(data):
         raise BundleRefused("its bytes do not match the digest it carries", where=str(file), remedy=AGAIN)
     try:
-        return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleRefused(f"it cannot be read ({error})", where=str(file), remedy=AGAIN) from error
+    if problem := next(consistency.problems(manifest), ""):
+        raise BundleRefused(problem, where=str(file), remedy=AGAIN)
+    return manifest
 
 
 def check_version(file: Path, data: bytes) -> None:
@@ -95,7 +152,7 @@ def check_version(file: Path, data: bytes) -> None:
 
     try:
         version = msgspec.json.decode(data, type=Versioned).format_version
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleRefused(f"it is not a manifest ({error})", where=str(file), remedy=AGAIN) from error
     if version != FORMAT_VERSION:
         raise BundleRefused(
@@ -117,10 +174,15 @@ def check_names(folder: Path, manifest: Manifest) -> None:
             f"it does not list {', '.join(unlisted)}", where=str(folder / MANIFEST), remedy=AGAIN
         )
     if unsafe := sorted(
-        name for name in listed if name in ("", ".", "..", MANIFEST) or Path(name).name != name
+        name
+        for name in listed
+        if name in ("", ".", "..", MANIFEST)
+        or Path(name).name != name
+        or not name.isprintable()
+        or len(name.encode()) > MAX_NAME_BYTES
     ):
         raise BundleRefused(
-            f"it lists {unsafe[0]!r}", where=str(folder / MANIFEST), valid="names of files inside the folder"
+            f"it lists {unsafe[0][:80]!r}", where=str(folder / MANIFEST), valid="names of files of the folder"
         )
     for name in sorted(listed):
         file = folder / name

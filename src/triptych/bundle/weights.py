@@ -1,4 +1,4 @@
-"""The header of a safetensors file: where each tensor's bytes lie.
+"""The one weights file: mapped, and its header read: where each tensor's bytes lie.
 
 Format: 8 bytes little-endian header length N, N bytes of JSON, then the tensors. Read here rather than by the
 `safetensors` package because a graph's external data is compared with absolute byte ranges.
@@ -7,10 +7,12 @@ Format: 8 bytes little-endian header length N, N bytes of JSON, then the tensors
 from __future__ import annotations
 
 import math
+import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from triptych.errors import BundleRefused
 
@@ -30,6 +32,19 @@ ITEM_SIZES = {
 }
 
 
+NUMPY_TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
 class Extent(NamedTuple):
     """A tensor in the file: its type, shape, absolute offset and length in bytes."""
 
@@ -39,26 +54,58 @@ class Extent(NamedTuple):
     size_bytes: int
 
 
+class Weights:
+    """The weights file, opened once and mapped: what was checked is what is computed with, even when another
+    file takes its name or its folder is removed.
+
+    Pages come from the file, so the processes that map it share them.
+
+    Raises: BundleRefused when the file cannot be read, or its header does not describe it exactly.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise refused(path, f"it cannot be mapped ({error})") from error
+        self.extents = parse(path, self.data)
+
+    def array(self, extent: Extent) -> np.ndarray:
+        """A tensor of the file, neither copied nor writable. Raises `BundleRefused` for types numpy lacks."""
+        if extent.dtype not in NUMPY_TYPES:
+            raise refused(self.path, f"no engine here reads {extent.dtype}")
+        return np.ndarray(extent.shape, NUMPY_TYPES[extent.dtype], self.data, extent.offset)
+
+    def release(self) -> None:
+        """Tell the system that the pages are not needed in memory for now; they come back when touched."""
+        self.data.madvise(mmap.MADV_DONTNEED)
+
+
 def extents(path: Path) -> dict[str, Extent]:
-    """Where each tensor of a safetensors file lies.
+    """Where each tensor of a safetensors file lies. Raises `BundleRefused` as `Weights` does."""
+    return Weights(path).extents
+
+
+def parse(path: Path, data: mmap.mmap) -> dict[str, Extent]:
+    """Where each tensor lies.
 
     Raises: BundleRefused when the header is truncated, too large, not JSON, or does not describe the file
     exactly.
     """
-    size_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size_bytes < 8 or length > min(MAX_HEADER_BYTES, size_bytes - 8):
-            raise refused(path, f"the header says {length} bytes, the file has {size_bytes}")
-        header = file.read(length)
+    size_bytes = len(data)
+    length = int.from_bytes(data[:8], "little")
+    if size_bytes < 8 or length > min(MAX_HEADER_BYTES, size_bytes - 8):
+        raise refused(path, f"the header says {length} bytes, the file has {size_bytes}")
     try:
-        described: dict[str, Any] = msgspec.json.decode(header, type=dict[str, dict[str, Any]])
+        described: dict[str, Any] = msgspec.json.decode(data[8 : 8 + length], type=dict[str, dict[str, Any]])
         found = {
             name: extent(tensor, start=8 + length)
             for name, tensor in described.items()
             if name != "__metadata__"
         }
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise refused(path, f"the header cannot be read ({error})") from error
     end = 8 + length
     for name, tensor in sorted(found.items(), key=lambda item: (item[1].offset, item[1].size_bytes)):

@@ -12,18 +12,18 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from triptych.bundle import noise, reader
-from triptych.bundle.manifest import GraphRecord, LatentSampler, Manifest, TextSampler
+from triptych.bundle.manifest import TOKENIZER, GraphRecord, LatentSampler, Manifest, TextSampler
 from triptych.errors import ConfigError, InputError, NotFoundError, nearest
 from triptych.infer.backend import Backend
-from triptych.infer.decoding import DecodeLoop
-from triptych.infer.generation import Generation, GenerationRequest, GenerationStream
+from triptych.infer.decoding import DecodeLoop, prompt_tokens
+from triptych.infer.generation import Generation, GenerationRequest, GenerationStream, as_tuple
 from triptych.infer.inputs import check
 from triptych.infer.rows import pad, split
 from triptych.infer.text import Tokenizer
 
 Array = np.ndarray
 
-SLOTS = 16
+SLOTS, MAX_THREADS, MAX_SAMPLES = 16, 1024, 1_000_000
 
 
 def onnxruntime_backend(bundle: reader.Bundle, threads: int) -> Backend:
@@ -47,12 +47,12 @@ def load(path: str | os.PathLike[str], engine: str = "auto", threads: int | None
     Raises: BundleNotFound, BundleRefused; ConfigError for an unknown engine.
     """
     if engine not in ENGINES:
-        raise ConfigError(
-            f"got {engine!r}", where="engine", valid=", ".join(ENGINES), remedy=nearest(engine, ENGINES)
-        )
+        remedy = nearest(str(engine), ENGINES)
+        raise ConfigError(f"got {engine!r}", where="engine", valid=", ".join(ENGINES), remedy=remedy)
     count = len(os.sched_getaffinity(0)) if threads is None else threads
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigError(f"got {threads!r}", where="threads", valid="an integer from 1, or None")
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_THREADS:
+        valid = f"an integer from 1 to {MAX_THREADS}, or None"
+        raise ConfigError(f"got {threads!r}", where="threads", valid=valid)
     bundle = reader.read(path)
     return Engine(bundle, BACKENDS["onnxruntime" if engine == "auto" else engine](bundle, count))
 
@@ -66,7 +66,7 @@ class Engine:
     def __init__(self, bundle: reader.Bundle, backend: Backend) -> None:
         self.manifest: Manifest = bundle.manifest
         self.backend = backend
-        self._tokenizer_json = bundle.tokenizer
+        self._folder, self._tokenizer_json = bundle.folder, bundle.tokenizer
         self._graphs = {graph.name: graph for graph in bundle.manifest.graphs}
 
     def open(self) -> None:
@@ -76,6 +76,8 @@ class Engine:
         """
         for graph in self._graphs:
             self.backend.open(graph)
+        if isinstance(self.manifest.sampler, TextSampler):
+            _ = self.tokenizer
 
     def graph(self, name: str) -> GraphRecord:
         """What the manifest says of a graph. Raises `NotFoundError`."""
@@ -116,8 +118,9 @@ class Engine:
 
     def sample(self, n: int, *, seed: int = 0, condition: object | None = None) -> Array:
         """`n` samples, shape (n, *sample_shape): number i is that of (`seed`, i). Raises `InputError`."""
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise InputError(f"got {n!r}", where="n", valid="an integer from 1")
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_SAMPLES:
+            valid = f"an integer from 1 to {MAX_SAMPLES}"
+            raise InputError(f"got {n!r}", where="n", valid=valid, remedy="`sample_rows` takes any indices")
         if condition is not None:
             raise InputError(
                 f"got {condition!r}", where="condition", valid="nothing: this model takes no condition"
@@ -191,16 +194,17 @@ class Engine:
         Raises: InputError, also for a model that is not a text model.
         """
         request = GenerationRequest(
-            prompt=prompt if isinstance(prompt, str) else tuple(prompt),
+            prompt=prompt if isinstance(prompt, str) else as_tuple("prompt", prompt, "text or token ids"),
             max_tokens=max_tokens,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=(stop,) if isinstance(stop, str) else as_tuple("stop", stop, "a string, or several"),
             seed=seed,
             index=index,
         )
-        generation = Generation(logprobs=[] if logprobs else None)
+        length = len(prompt_tokens(self.tokenizer, request))
+        generation = Generation(logprobs=[] if logprobs else None, prompt_tokens=length)
         pieces = GenerationStream(self.decode_loop(slots=1), request, generation)
         if stream:
             return pieces
@@ -228,7 +232,7 @@ class Engine:
         """The bundle's tokenizer. Raises `InputError` for a model without text."""
         vocab_size = self.text_sampler.vocab_size
         assert self._tokenizer_json is not None  # the reader refuses a text bundle without one
-        return Tokenizer(self._tokenizer_json, vocab_size)
+        return Tokenizer(self._tokenizer_json, vocab_size, where=str(self._folder / TOKENIZER))
 
     def _sample_tokens(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
         """Rows of token ids as long as a sample is: token 0, and what is drawn after it."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
-from triptych.bundle.noise import check_seed
+from triptych.bundle.noise import MAX_SEED, check_seed
 from triptych.errors import InputError
 
 if TYPE_CHECKING:
     from triptych.infer.decoding import DecodeLoop, TokenEvent
 
+T = TypeVar("T")
 FinishReason = Literal["length", "stop"]
 MAX_STOPS = 16
 
@@ -60,7 +61,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         require(
             "stop", self.stop, stops and len(self.stop) <= MAX_STOPS, f"up to {MAX_STOPS} strings, none empty"
         )
-        require("index", self.index, is_whole(self.index) and self.index >= 0, "an integer from 0")
+        is_index = is_whole(self.index) and 0 <= self.index <= MAX_SEED
+        require("index", self.index, is_index, f"an integer from 0 to {MAX_SEED}")
         check_seed(self.seed)
 
 
@@ -91,15 +93,21 @@ class GenerationStream:
         self._loop, self._id = loop, loop.add(request)
 
     def __iter__(self) -> Iterator[str]:
-        while self.generation.finish_reason is None:
+        while self.generation.finish_reason is None and len(self._loop):
             for event in self._loop.step():
                 self.generation.add(event)
                 if event.text:
                     yield event.text
 
     def close(self) -> None:
-        """Stop early."""
+        """Stop early; `generation` keeps what came so far, and no more pieces come."""
         self._loop.cancel(self._id)
+
+
+def as_tuple(name: str, values: Iterable[T], valid: str) -> tuple[T, ...]:
+    """The values as a tuple; `InputError` when there is nothing to go through."""
+    require(name, values, isinstance(values, Iterable), valid)
+    return tuple(values)
 
 
 def require(name: str, value: object, holds: bool, valid: str) -> None:

@@ -20,6 +20,8 @@ def check(graph: GraphRecord, inputs: Mapping[str, Any]) -> dict[str, Array]:
     equal.
     """
     names = [spec.name for spec in graph.inputs]
+    if not isinstance(inputs, Mapping):
+        raise InputError(f"got {type(inputs).__name__}", where=graph.name, valid="arrays by name")
     if unknown := sorted(str(name) for name in set(inputs) - set(names)):
         raise InputError(
             f"has no input {unknown[0]!r}",

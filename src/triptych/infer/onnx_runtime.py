@@ -1,4 +1,4 @@
-"""The onnxruntime engine: one session per graph, opened on first use, weights mapped from the one file."""
+"""The onnxruntime engine: one session per graph, opened on first use, over the weights the reader mapped."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from triptych.bundle.manifest import GraphRecord, TextSampler
+from triptych.bundle.manifest import GraphRecord, TensorSpec, TextSampler
 from triptych.bundle.reader import Bundle
+from triptych.bundle.wire import external_tensors
 from triptych.errors import BundleError, BundleRefused
 from triptych.infer.rows import pad, split
 
 Array = np.ndarray
 
-FOLDER_OF_EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
-ERRORS_ONLY = 3
+FATAL_ONLY = 4  # its errors come as exceptions
+MAX_PADDING = 64  # a token step reads every weight, so one larger batch costs less than two
+TYPES = {  # numpy's names to onnxruntime's
+    "float32": "tensor(float)",
+    "float64": "tensor(double)",
+    "float16": "tensor(float16)",
+    **{name: f"tensor({name})" for name in ("int64", "int32", "int16", "int8", "uint8", "bool")},
+}
 
 
 class OnnxRuntimeBackend:
@@ -62,15 +69,48 @@ class OnnxRuntimeBackend:
             return self._sessions[graph]
 
     def _open(self, graph: str) -> Any:
-        options = session_options(self._threads)
-        options.add_session_config_entry(FOLDER_OF_EXTERNAL_DATA, str(self._bundle.folder))
+        """A session over the very bytes that were checked: onnxruntime itself opens no file."""
+        record, weights = self._records[graph], self._bundle.weights
+        by_range = {(extent.offset, extent.size_bytes): extent for extent in weights.extents.values()}
+        options, file = session_options(self._threads), str(self._bundle.folder / record.file)
         try:
-            return onnxruntime.InferenceSession(
+            held = {
+                tensor.name: weights.array(by_range[tensor.offset, tensor.size_bytes])
+                for tensor in external_tensors(self._bundle.graphs[graph])
+            }
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in held.values()]
+            options.add_external_initializers(list(held), values)
+            session = onnxruntime.InferenceSession(
                 self._bundle.graphs[graph], options, providers=["CPUExecutionProvider"]
             )
+        except BundleRefused:
+            raise
         except Exception as error:
-            file = self._bundle.folder / self._records[graph].file
-            raise BundleRefused(f"onnxruntime cannot open it ({error})", where=str(file)) from error
+            raise BundleRefused(f"onnxruntime cannot open it ({error})", where=file) from error
+        check_declared(file, record.inputs, session.get_inputs())
+        check_declared(file, record.outputs, session.get_outputs())
+        weights.release()
+        return session
+
+
+def check_declared(file: str, specs: Sequence[TensorSpec], found: Sequence[Any]) -> None:
+    """Refuse a graph whose inputs or outputs are not those the manifest declares."""
+    if [spec.name for spec in specs] != [value.name for value in found]:
+        names = ", ".join(value.name for value in found)
+        raise BundleRefused(
+            f"it has {names}", where=file, valid=f"the manifest's {', '.join(spec.name for spec in specs)}"
+        )
+    for spec, value in zip(specs, found, strict=True):
+        sizes = zip(spec.shape, value.shape, strict=False)
+        fits = len(spec.shape) == len(value.shape) and not any(
+            isinstance(size, int) and isinstance(other, int) and size != other for size, other in sizes
+        )
+        if TYPES.get(spec.dtype) != value.type or not fits:
+            raise BundleRefused(
+                f"{spec.name} is {value.type} of shape {value.shape}",
+                where=file,
+                valid=f"the manifest's {spec.dtype} of shape {spec.shape}",
+            )
 
 
 @contextmanager
@@ -87,7 +127,7 @@ def session_options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
@@ -103,7 +143,7 @@ class OnnxRuntimeDecoder:
     def __init__(self, session: Any, record: GraphRecord, sampler: TextSampler, slots: int) -> None:
         self.slots = slots
         self._session, self._graph, self._buckets = session, record.name, record.row_buckets
-        rows = max(held.start + size for held, size in split(slots, self._buckets))
+        rows = max(held.start + size for held, size in split(slots, self._buckets, MAX_PADDING))
         shape = (rows, sampler.kv_heads, sampler.block_size, sampler.head_dim)
         past = [spec.name for spec in record.inputs if spec.name.startswith("past_")]
         self._memory = {name: np.zeros(shape, np.float32) for name in past}
@@ -119,7 +159,7 @@ class OnnxRuntimeDecoder:
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
         """Read one more token into each of rows 0, 1, ...; returns (B, V)."""
         parts = []
-        for held, size in split(len(tokens), self._buckets):
+        for held, size in split(len(tokens), self._buckets, MAX_PADDING):
             read = pad(np.array(tokens[held], np.int64)[:, None], size)
             last = pad(np.array(lengths[held], np.int64), size)
             parts.append(self._run(read, last, held.start, self._block_size)[: held.stop - held.start])

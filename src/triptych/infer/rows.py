@@ -8,25 +8,37 @@ import numpy as np
 
 Array = np.ndarray
 
+CHEAP_PADDING = 4  # starting one more batch costs about as much as this many rows of a small decoder
 
-def bucket(rows: int, buckets: Sequence[int]) -> int:
-    """The batch size for `rows` rows: the smallest that holds them, or the largest there is.
 
-    >>> bucket(3, (2, 4, 8)), bucket(100, (2, 4, 8))
-    (4, 8)
+def bucket(rows: int, buckets: Sequence[int], most_padding: int) -> int:
+    """The batch size to begin with for `rows` rows.
+
+    The smallest that holds them all, unless that means more than `most_padding` rows of zeros; then the
+    largest that they fill.
+
+    >>> bucket(3, (2, 4, 8), 2), bucket(5, (2, 4, 8), 2), bucket(100, (2, 4, 8), 2), bucket(1, (4, 8), 2)
+    (4, 4, 8, 4)
     """
-    return min((size for size in buckets if size >= rows), default=max(buckets))
+    above = min((size for size in buckets if size >= rows), default=None)
+    below = max((size for size in buckets if size <= rows), default=None)
+    if above is not None and (below is None or above - rows <= most_padding):
+        return above
+    assert below is not None  # every size is above or below
+    return below
 
 
-def split(rows: int, buckets: Sequence[int]) -> Iterator[tuple[slice, int]]:
+def split(
+    rows: int, buckets: Sequence[int], most_padding: int = CHEAP_PADDING
+) -> Iterator[tuple[slice, int]]:
     """Cut `rows` rows into batches: which rows, and the size to pad them to.
 
-    >>> list(split(11, (2, 4, 8)))
-    [(slice(0, 8, None), 8), (slice(8, 11, None), 4)]
+    >>> list(split(13, (2, 4, 8)))
+    [(slice(0, 8, None), 8), (slice(8, 13, None), 8)]
     """
     start = 0
     while start < rows:
-        size = bucket(rows - start, buckets)
+        size = bucket(rows - start, buckets, most_padding)
         yield slice(start, min(start + size, rows)), size
         start += size
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from triptych.bundle.manifest import TOKENIZER
 from triptych.errors import BundleRefused, InputError
 
 INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not yet a character
@@ -13,13 +14,16 @@ INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not yet a chara
 class Tokenizer:
     """The tokenizer of a bundle, strict: what it cannot express is an error, never dropped."""
 
-    def __init__(self, described: str, vocab_size: int) -> None:
+    def __init__(self, described: str, vocab_size: int, where: str = TOKENIZER) -> None:
         from tokenizers import Tokenizer as Described
 
         try:
             self._tokenizer: Any = Described.from_str(described)
         except Exception as error:
-            raise BundleRefused(f"it cannot be read ({error})", where="tokenizer.json") from error
+            raise BundleRefused(f"it cannot be read ({error})", where=where) from error
+        if (size := max(self._tokenizer.get_vocab().values(), default=-1) + 1) > vocab_size:
+            valid = f"the model's {vocab_size}, or fewer"
+            raise BundleRefused(f"it has {size} tokens", where=where, valid=valid)
         self.vocab_size = vocab_size
 
     def encode(self, text: str) -> list[int]:

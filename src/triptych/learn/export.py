@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import triptych
-from triptych.bundle import card, pictures, reader, weights, writer
+from triptych.bundle import card, consistency, pictures, reader, weights, writer
 from triptych.bundle.manifest import (
     FORMAT_VERSION,
     README,
@@ -67,15 +67,15 @@ def export(
     """
     folder = Path(destination)
     writer.check_destination(folder.absolute())
+    if not consistency.is_name(called := name or folder.name):
+        raise ExportError(f"got {called!r}", where="name", valid=consistency.NAME_RULE)
     if isinstance(model.sampler(), TextSampler) and tokenizer is None:
         raise ExportError("a text model needs its tokenizer", where=model.family, remedy="pass tokenizer=")
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            return writer.write(
-                folder, lambda scratch: fill(scratch, model, name or folder.name, training, tokenizer)
-            )
+            return writer.write(folder, lambda scratch: fill(scratch, model, called, training, tokenizer))
     finally:
         model.train(was_training)
 
@@ -147,7 +147,8 @@ def write_graph(
 def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manifest:
     """`draft` with parity and row buckets, measured on the files as a reader of the bundle would run them."""
     contents = {record.name: (folder / record.file).read_bytes() for record in draft.graphs}
-    backends = [OnnxRuntimeBackend(reader.Bundle(folder, draft, contents), threads) for threads in THREADS]
+    bundle = reader.Bundle(folder, draft, weights.Weights(folder / WEIGHTS), contents)
+    backends = [OnnxRuntimeBackend(bundle, threads) for threads in THREADS]
     records = []
     for graph, record in zip(to_export, draft.graphs, strict=True):
         runs = [partial(backend.run, graph.name) for backend in backends]
@@ -164,7 +165,7 @@ def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manif
 def write_samples(folder: Path, manifest: Manifest, tokenizer: str | None) -> None:
     """What a person wants to see first: a grid of pictures, or a page of text."""
     contents = {record.name: (folder / record.file).read_bytes() for record in manifest.graphs}
-    bundle = reader.Bundle(folder, manifest, contents, tokenizer)
+    bundle = reader.Bundle(folder, manifest, weights.Weights(folder / WEIGHTS), contents, tokenizer)
     with Engine(bundle, OnnxRuntimeBackend(bundle, max(THREADS))) as engine:
         if isinstance(manifest.sampler, TextSampler):
             texts = [engine.tokenizer.decode(row) for row in engine.sample(TEXTS, seed=0).tolist()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from triptych.bundle import reader
 from triptych.bundle.manifest import MANIFEST
@@ -59,5 +59,5 @@ def _open_bundle(folder: Path) -> tuple[GenerativeModel, dict[str, Any]]:
             remedy="evaluate the run folder it was exported from",
         )
     model = build_model(bundle.manifest.config, folder)
-    load_weights(model, load_file(bundle.weights), str(bundle.weights))
+    load_weights(model, load(bytes(bundle.weights.data)), str(bundle.weights.path))
     return model.eval(), recipe

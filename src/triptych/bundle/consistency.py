@@ -1,0 +1,116 @@
+"""Does a manifest agree with itself? What a digest cannot tell, because it covers whatever was written.
+
+Names that refer to nothing, sizes that do not fit together and batches of no rows would surface as strange
+errors of an engine long after loading; here each is one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from triptych.bundle.manifest import WEIGHTS, GraphRecord, LatentSampler, Manifest, TensorSpec, TextSampler
+
+DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+MAX_ROWS, MAX_NAME_LENGTH, MAX_ELEMENTS = 65_536, 200, 2**31
+BATCH = "batch"
+
+
+def problems(manifest: Manifest) -> Iterator[str]:
+    """What is wrong, one sentence each; nothing for a manifest that agrees with itself."""
+    if not is_name(manifest.name):
+        yield f"name is {manifest.name[:80]!r}; valid: {NAME_RULE}"
+    yield from of_tensor("sample", manifest.sample)
+    if not all(isinstance(size, int) for size in manifest.sample.shape):
+        yield "the shape of a sample has sizes without a number"
+    if not manifest.graphs:
+        yield "it holds no graph"
+    graphs: dict[str, GraphRecord] = {}
+    for graph in manifest.graphs:
+        yield from of_graph(graph)
+        if graph.name in graphs or graph.file in {known.file for known in graphs.values()}:
+            yield f"two graphs are called {graph.name!r} or lie in {graph.file!r}"
+        graphs[graph.name] = graph
+    of_sampler = of_latent if isinstance(manifest.sampler, LatentSampler) else of_text
+    yield from of_sampler(manifest, graphs)
+
+
+NAME_RULE = f"1 to {MAX_NAME_LENGTH} printable characters without '/'"
+
+
+def is_name(name: str) -> bool:
+    """Whether a name can stand in a path, a URL and a line of a log."""
+    return bool(name.strip()) and len(name) <= MAX_NAME_LENGTH and name.isprintable() and "/" not in name
+
+
+def of_graph(graph: GraphRecord) -> Iterator[str]:
+    """What is wrong with one graph's record."""
+    if not is_name(graph.name) or graph.file == WEIGHTS:
+        yield f"graph {graph.name[:80]!r} lies in {graph.file[:80]!r}"
+    names = [spec.name for spec in graph.inputs], [spec.name for spec in graph.outputs]
+    if not all(names) or any(len(set(side)) < len(side) for side in names):
+        yield f"graph {graph.name} lacks inputs or outputs, or has two of one name"
+    for spec in (*graph.inputs, *graph.outputs):
+        yield from of_tensor(f"graph {graph.name}", spec)
+    if sorted(set(graph.row_buckets)) != list(graph.row_buckets) or not all(
+        1 <= size <= MAX_ROWS for size in graph.row_buckets
+    ):
+        yield f"graph {graph.name} has row_buckets {graph.row_buckets}; valid: rising, from 1 to {MAX_ROWS}"
+    if graph.row_buckets and not all(spec.shape[:1] == (BATCH,) for spec in graph.inputs if spec.shape):
+        yield f"graph {graph.name} has row_buckets, but an input whose first axis is not {BATCH!r}"
+
+
+def of_tensor(where: str, spec: TensorSpec) -> Iterator[str]:
+    """What is wrong with the description of one tensor."""
+    if spec.dtype not in DTYPES:
+        yield f"{where}: {spec.name} has dtype {spec.dtype!r}; valid: {', '.join(DTYPES)}"
+    if not all(1 <= size <= MAX_ELEMENTS if isinstance(size, int) else size for size in spec.shape):
+        yield f"{where}: {spec.name} has shape {spec.shape}; valid: sizes from 1, or names"
+    if spec.low is not None and spec.high is not None and spec.low > spec.high:
+        yield f"{where}: {spec.name} is to be from {spec.low} to {spec.high}"
+
+
+def shapes(specs: Sequence[TensorSpec]) -> dict[str, tuple[int | str, ...]]:
+    """Shapes by name."""
+    return {spec.name: spec.shape for spec in specs}
+
+
+def of_latent(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]:
+    """A latent sampler fits its graph: the latents go in, a sample comes out."""
+    sampler = manifest.sampler
+    assert isinstance(sampler, LatentSampler)
+    graph = graphs.get(sampler.graph)
+    if graph is None:
+        yield f"the sampler names graph {sampler.graph!r}; valid: {', '.join(graphs)}"
+    elif shapes(graph.inputs) != {sampler.input: (BATCH, *sampler.latent_shape)}:
+        yield f"{graph.name} does not take the sampler's {sampler.input!r} of shape {sampler.latent_shape}"
+    elif shapes(graph.outputs).get(sampler.output) != (BATCH, *manifest.sample.shape):
+        yield f"the sampler's {sampler.output!r} is not an output of {graph.name} of a sample's shape"
+
+
+def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]:
+    """A text sampler fits its graphs: tokens, lengths and a cache of its sizes go in, logits come out."""
+    sampler = manifest.sampler
+    assert isinstance(sampler, TextSampler)
+    if missing := sorted({sampler.graph, sampler.score_graph} - set(graphs)):
+        yield f"the sampler names graph {missing[0]!r}; valid: {', '.join(graphs)}"
+        return
+    vocab_size, layers = sampler.vocab_size, sampler.layers
+    cache = (BATCH, sampler.kv_heads, sampler.block_size, sampler.head_dim)
+    if min(vocab_size, layers, *cache[1:]) < 1 or manifest.sample.shape != (sampler.block_size,):
+        yield "the sampler has sizes below 1, or a sample is not one block of tokens"
+        return
+    pasts = [name for name in shapes(graphs[sampler.graph].inputs) if name.startswith("past_")]
+    wanted: dict[str, tuple[int | str, ...]] = {
+        "tokens": (BATCH, "time"),
+        "seqlens_k": (BATCH,),
+        "total_sequence_length": (),
+        **dict.fromkeys(pasts, cache),
+    }
+    if len(pasts) != 2 * layers or shapes(graphs[sampler.graph].inputs) != wanted:
+        yield f"{sampler.graph} does not take the sampler's cache: {layers} layers of shape {cache[1:]}"
+    logits: dict[str, tuple[int | str, ...]] = {"logits": (BATCH, vocab_size)}
+    logits |= {name.replace("past_", "present_"): cache for name in pasts}
+    if shapes(graphs[sampler.graph].outputs) != logits:
+        yield f"{sampler.graph} does not give logits over {vocab_size} tokens and the cache"
+    if shapes(graphs[sampler.score_graph].outputs) != {"logits": (BATCH, "time", vocab_size)}:
+        yield f"{sampler.score_graph} does not give logits over {vocab_size} tokens"
