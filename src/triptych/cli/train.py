@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,10 +25,13 @@ def train(
 
     chosen = load_recipe(recipe, set_ or ())
     base = Path("runs") / chosen.name
+    if resume not in (None, "auto"):
+        base = Path(os.path.abspath(resume)).parents[1]  # the run that the checkpoint belongs to
     folder = out or (base if resume else free_folder(base))
     model, data = chosen.make()
     run = Trainer.of(chosen.train, chosen.log, folder).fit(model, data, resume=resume)
     metric = run.summary["validation_metric"]
-    first, best = run.summary["first_validation"][metric], run.summary["best_validation"][metric]
+    first, best = run.summary["first_validation"][metric], run.summary["best_validation"].get(metric)
     print(f"{run.path}: {run.summary['steps']} steps in {run.summary['seconds']:.1f} s, ", end="")
-    print(f"validation {metric} {first:.4f} -> {best:.4f}; see {run.path / 'report.html'}")
+    change = " -> ".join("not a number" if value is None else f"{value:.4f}" for value in (first, best))
+    print(f"validation {metric} {change}; see {run.path / 'report.html'}")

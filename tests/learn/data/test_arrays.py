@@ -23,6 +23,7 @@ from triptych.learn.data.split import ArraySplit
         (np.full((20, 4), 2.0), "from 2 to 2"),
         (np.full((20, 4), np.nan), "NaN"),
         (np.zeros((2, 4)), "cannot give parts"),
+        (np.zeros((20, 8, 8, 3), np.uint8), r"channels last.*transpose\(0, 3, 1, 2\)"),
     ],
 )
 def test_bad_arrays_are_refused_with_a_reason(x: object, problem: str) -> None:
@@ -92,3 +93,17 @@ def test_folder_of_pictures_takes_classes_from_subfolders(tmp_path) -> None:
 def test_empty_folder_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="no pictures"):
         datasets.from_folder(str(tmp_path))
+
+
+def test_a_picture_of_more_than_eight_bits_is_refused_not_cut_off(tmp_path) -> None:
+    Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match="more than 8 bits"):
+        datasets.from_folder(str(tmp_path))
+
+
+def test_a_photograph_is_turned_as_its_camera_says(tmp_path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn clockwise
+    for index in range(6):
+        Image.new("RGB", (8, 4)).save(tmp_path / f"{index}.png", exif=turned)
+    assert datasets.from_folder(str(tmp_path)).spec.sample_shape == (3, 8, 4)

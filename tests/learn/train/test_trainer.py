@@ -200,3 +200,78 @@ def test_an_unknown_setting_names_its_nearest_neighbour() -> None:
 def test_a_missing_device_is_refused(fit) -> None:
     with pytest.raises(ConfigError, match=r"train.device"):
         fit(device="nowhere")
+
+
+@pytest.mark.parametrize("device", ["meta", "gpu"])
+def test_a_device_that_cannot_train_is_refused(fit, device: str) -> None:
+    with pytest.raises(ConfigError, match="is not there"):
+        fit(device=device)
+
+
+class Unsteady(VAE):
+    """Its validations, counted from that at step 0, are NaN at those in `broken`."""
+
+    broken: tuple[int, ...] = ()
+    count = -1
+
+    def validate(self, batch):
+        self.count += 1
+        terms = super().validate(batch)
+        bad = np.nan if self.count in self.broken else 1.0
+        return Terms(terms.total, {name: value * bad for name, value in terms.named.items()})
+
+
+def unsteady(*broken: int) -> Unsteady:
+    rng.seed_all(0)
+    model = Unsteady(VAE.Config(sample_shape=(1, 4, 4), hidden=(8,), latent_dim=2))
+    model.broken = broken
+    return model
+
+
+QUIET = {"progress": False, "every_steps": 5}
+
+
+def test_a_validation_that_is_no_number_is_never_the_best(pictures, tmp_path) -> None:
+    trainer = Trainer(max_steps=24, batch_size=16, out=tmp_path / "run", log=QUIET)
+    run = trainer.fit(unsteady(0, 1, 3), pictures)
+    assert run.summary["best_validation"]["step"] == 16
+
+
+def test_a_run_without_one_finite_validation_ends_and_resumes(pictures, tmp_path) -> None:
+    trainer = Trainer(max_steps=16, batch_size=16, out=tmp_path / "run", log=QUIET)
+    first = trainer.fit(unsteady(*range(9)), pictures)
+    again = trainer.fit(unsteady(*range(9)), pictures, resume="auto")
+    assert again.summary["last_validation"] == first.summary["last_validation"]
+    assert again.summary["last_validation"]["negative_elbo_nats"] is None
+
+
+def test_a_constant_schedule_can_be_made_longer_to_the_same_bytes(fit) -> None:
+    long = fit("long", max_steps=32)
+    fit("short", max_steps=20)
+    extended = fit("short", max_steps=32, resume="auto", patience=9)
+    for file in ("model", "optimizer", "rng"):
+        assert saved(extended, "last", file) == saved(long, "last", file)
+
+
+def test_a_cosine_schedule_cannot_be_made_longer_and_says_why(fit) -> None:
+    fit(schedule="cosine")
+    with pytest.raises(CheckpointError, match="length sets the learning rate of every step"):
+        fit(schedule="cosine", max_steps=32, resume="auto")
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_what_to_do(fit, tmp_path) -> None:
+    fit("one")
+    with pytest.raises(ConfigError, match="copy that whole run folder"):
+        fit("two", resume=str(tmp_path / "one" / "checkpoints" / "last"))
+
+
+def test_a_run_that_could_not_begin_leaves_the_folder_free(fit, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").touch()
+    assert fit().summary["steps"] == 20
+
+
+def test_an_interrupted_run_says_where_it_goes_on(fit, capsys) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(callbacks=[stop_after(11)], checkpoint_every_steps=3, log={"progress": True})
+    assert "interrupted at step 12; --resume auto goes on from step 9" in capsys.readouterr().err

@@ -29,6 +29,13 @@ def as_examples(x: Any, *, where: str) -> Tensor:
         raise DataError("the examples are ragged", where=where, remedy="bring them to one shape")
     if array.ndim < 2 or array.size == 0:
         raise DataError(f"got shape {array.shape}", where=where, valid="(N, *sample_shape) with N >= 1")
+    if array.ndim == 4 and array.shape[-1] in (1, 3, 4) and min(array.shape[1:3]) > 4:
+        raise DataError(
+            f"got shape {array.shape}, with the channels last",
+            where=where,
+            valid="(N, C, H, W)",
+            remedy="move them to the front: x.transpose(0, 3, 1, 2)",
+        )
     if array.dtype == np.uint8:
         return torch.tensor(array)
     if array.dtype.kind != "f":

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from triptych.errors import ConfigError, DataError
 from triptych.learn.data import sources
@@ -115,7 +115,11 @@ def from_folder(
     """
     files = sorted(file for file in Path(path).rglob("*") if file.suffix.lower() in _PICTURES)
     if not files:
-        raise DataError("there are no pictures", where=path, valid=f"files ending in {', '.join(_PICTURES)}")
+        raise DataError(
+            "there are no pictures in this folder",
+            where=path,
+            valid=f"files ending in {', '.join(_PICTURES)}",
+        )
     images = [_picture(file, size, channels) for file in files]
     if len(shapes := {image.shape for image in images}) > 1:
         raise DataError(
@@ -267,7 +271,14 @@ def _idx(
 def _picture(file: Path, size: int | None, channels: int) -> np.ndarray:
     try:
         with Image.open(file) as image:
-            picture = image.convert("L" if channels == 1 else "RGB")
+            if image.mode[0] in "IF":  # more than 8 bits a channel: `convert` would cut them off at 255
+                raise DataError(
+                    f"has more than 8 bits a channel (mode {image.mode})",
+                    where=str(file),
+                    remedy="save it with 8, or scale the pixels yourself and use `from_arrays`",
+                )
+            upright = ImageOps.exif_transpose(image)
+            picture = upright.convert("L" if channels == 1 else "RGB")
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"not a readable picture: {error}", where=str(file)) from error
     if size is not None:

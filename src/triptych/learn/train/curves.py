@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 from triptych.learn.train.metrics import Row
@@ -26,7 +27,7 @@ def flat(row: Row) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, dict):
-            numbers.update({f"{name} {turn}": v for turn, v in value.items()})
+            numbers.update({f"{name} {turn}": v for turn, v in value.items() if v is not None})
         elif name not in _PLACE and value is not None:
             numbers[name] = value
     return numbers
@@ -72,5 +73,8 @@ def headline(history: list[Row]) -> list[tuple[str, str]]:
     validations = [flat(row) for row in history if row["split"] == "validation"]
     if validations:
         first, last = validations[0], validations[-1]
-        shown += [(f"validation {n.replace('_', ' ')}", f"{first[n]:.4g} → {v:.4g}") for n, v in last.items()]
+        shown += [
+            (f"validation {n.replace('_', ' ')}", f"{first.get(n, nan):.4g} → {v:.4g}")
+            for n, v in last.items()
+        ]
     return shown

@@ -6,6 +6,8 @@ plotly.js lies beside the page, copied from the plotly wheel, so the page works 
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ class Report:
         self.out, self.config, self.data, self.log = out, config, data, log
         self._tokenizer = None if data.tokenizer is None else Tokenizer.from_str(data.tokenizer)
         self._prompt = self._encode(log.prompt)
+        self._written_s = -math.inf
         (out / "samples").mkdir(exist_ok=True)
         if log.report:
             (out / "plotly.min.js").write_text(plotly_script(), "utf-8")
@@ -71,9 +74,13 @@ class Report:
                 (self.out / "reconstructions.png").write_bytes(picture)
 
     def write(self, history: list[Row], *, running: bool) -> None:
-        """Write the page from what is known now, in one atomic move."""
-        if not self.log.report:
+        """Write the page from what is known now, in one atomic move; while training runs, not more often than
+        it refreshes.
+        """
+        now_s = time.monotonic()
+        if not self.log.report or (running and now_s < self._written_s + REFRESH_S):
             return
+        self._written_s = now_s
         figures, reconstructions = curves(history), self.out / "reconstructions.png"
         state = "training" if running else "finished"
         page = render(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +51,9 @@ class Counters(msgspec.Struct):
     best: float | None = None
     best_step: int = 0
     stale: int = 0
-    first_validation: dict[str, float] = {}
-    last_validation: dict[str, float] = {}
-    best_validation: dict[str, float] = {}
+    first_validation: Mapping[str, float | None] = {}  # JSON has no NaN: it comes back as None
+    last_validation: Mapping[str, float | None] = {}
+    best_validation: Mapping[str, float | None] = {}
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ where the first did.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ from triptych.learn.train.state import TrainingState, load_weights, weights
 from triptych.learn.train.steps import Steps, mean_terms
 
 VALIDATION_BATCH = 500
+DEVICES = ("cpu", "cuda", "mps")
+LENGTH = frozenset({"max_epochs", "max_steps"})
+# What decides when to stop or save, but no step's outcome.
+MAY_CHANGE_ON_RESUME = frozenset({"patience", "checkpoint_every_steps", "guard_retries"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +123,28 @@ def _resume_from(out: Path, resume: str | Path | None) -> Path | None:
     if resume == "auto":
         return last if last.exists() else None
     if resume is not None:
-        return Path(resume)
-    if (out / "metrics.jsonl").exists():
+        return _of_this_run(out, Path(resume))
+    log = out / "metrics.jsonl"
+    if log.exists() and log.stat().st_size:  # an empty one was left by a run that could not begin
         raise ConfigError(
             "the folder already holds a run",
             where=str(out),
             remedy="resume it with `auto`, or choose another folder",
         )
     return None
+
+
+def _of_this_run(out: Path, resume: Path) -> Path:
+    """The log and the best checkpoint lie beside the checkpoint, so training goes on in the same folder."""
+    inside = os.path.abspath(resume.parent) == os.path.abspath(out / "checkpoints")
+    if (resume / "state.json").exists() and not inside:
+        raise ConfigError(
+            f"{resume} is a checkpoint of another run",
+            where=str(out),
+            valid=f"one of {out / 'checkpoints'}",
+            remedy="to branch off, copy that whole run folder and resume in the copy",
+        )
+    return resume
 
 
 class _Session:
@@ -170,12 +189,16 @@ class _Session:
 
     def _read(self, path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
         tensors, facts = checkpoint.read(path)
-        ours = {k: v for k, v in self.config.items() if k != "log"}
-        if changes := checkpoint.difference(facts["config"], ours):
+        free = MAY_CHANGE_ON_RESUME | (LENGTH if self.settings.schedule == "constant" else frozenset())
+        if changes := checkpoint.difference(_fixed(facts["config"], free), _fixed(self.config, free)):
+            by_length = LENGTH & {change.split()[0].removeprefix("train.") for change in changes}
             raise CheckpointError(
                 "it is of another configuration: " + "; ".join(changes),
                 where=str(path),
-                remedy="resume with the same settings, or start anew in another folder",
+                remedy=f"with schedule `{self.settings.schedule}` the length sets the learning rate of every "
+                "step taken so far: start anew in another folder"
+                if by_length
+                else "resume with the same settings, or start anew in another folder",
             )
         return tensors, facts
 
@@ -192,11 +215,14 @@ class _Session:
                 f"{wanted} threads cannot be had, {self.threads} can: the last bits of the weights may differ"
             )
         try:
+            usable = torch.device(self.settings.device).type in DEVICES
             torch.empty(0, device=self.settings.device)
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError):
+            usable = False
+        if not usable:
             raise ConfigError(
                 f"`{self.settings.device}` is not there", where="train.device", remedy='use "cpu"'
-            ) from error
+            )
 
     def run(self) -> Run:
         """Train to the end."""
@@ -208,6 +234,9 @@ class _Session:
             ) as self.display:
                 self._begin()
                 self._loop()
+        except KeyboardInterrupt:
+            self.display.say(self._where_it_stands())
+            raise
         finally:
             self.metrics.close()
         best = self.out / "checkpoints" / "best"
@@ -244,6 +273,13 @@ class _Session:
             if validation or (every is not None and stop % every == 0):
                 self._save()
             guard.keep()
+
+    def _where_it_stands(self) -> str:
+        last = self.out / "checkpoints" / "last"
+        if not last.exists():
+            return f"interrupted at step {self.state.counters.step}, before the first checkpoint"
+        step = int(last.resolve().name.removeprefix("step-"))
+        return f"interrupted at step {self.state.counters.step}; --resume auto goes on from step {step}"
 
     def _validation_period(self) -> int:
         return self.settings.validate_every_steps or self.steps.steps_per_epoch
@@ -302,7 +338,8 @@ class _Session:
         counters, metric = self.state.counters, self.model.validation_metric
         value = terms[metric]
         counters.last_validation = terms
-        if counters.best is None or value < counters.best - self.settings.min_delta:
+        better = counters.best is None or value < counters.best - self.settings.min_delta
+        if better and math.isfinite(value):  # what is not a number is never the best
             counters.best, counters.best_step, counters.stale = value, counters.step, 0
             counters.best_validation = terms
         else:
@@ -360,6 +397,12 @@ class _Session:
                 "best_validation": {"step": counters.best_step, **counters.best_validation},
             },
         )
+
+
+def _fixed(config: dict[str, Any], free: frozenset[str]) -> dict[str, Any]:
+    """The part of a `config.json` that a resumed run must share with its checkpoint."""
+    train = {key: value for key, value in config["train"].items() if key not in free}
+    return {**{key: value for key, value in config.items() if key != "log"}, "train": train}
 
 
 def per_turn(values: dict[str, float]) -> float | dict[str, float]:
