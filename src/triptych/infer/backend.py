@@ -22,7 +22,7 @@ class TokenDecoder(Protocol):
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
         """Read one more token into each of rows 0, 1, ...; `lengths` counts what each held before.
 
-        Returns (B, V).
+        Returns (B, V), which the next step may write over.
         """
         ...
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from triptych.bundle.manifest import GraphRecord, TensorSpec, TextSampler
+from triptych.bundle.manifest import TensorSpec, TextSampler
 from triptych.bundle.reader import Bundle
 from triptych.bundle.wire import external_tensors
-from triptych.errors import BundleError, BundleRefused
-from triptych.infer.rows import pad, split
+from triptych.errors import BundleRefused
+from triptych.infer.onnx_runtime_decoder import OnnxRuntimeDecoder, named
 
 Array = np.ndarray
 
 FATAL_ONLY = 4  # its errors come as exceptions
-MAX_PADDING = 64  # a token step reads every weight, so one larger batch costs less than two
 TYPES = {  # numpy's names to onnxruntime's
     "float32": "tensor(float)",
     "float64": "tensor(double)",
@@ -113,15 +111,6 @@ def check_declared(file: str, specs: Sequence[TensorSpec], found: Sequence[Any])
             )
 
 
-@contextmanager
-def named(graph: str) -> Iterator[None]:
-    """Give onnxruntime's errors, which share no base class, the graph's name."""
-    try:
-        yield
-    except Exception as error:
-        raise BundleError(f"onnxruntime cannot run it ({error})", where=f"graph {graph}") from error
-
-
 def session_options(threads: int) -> Any:
     """Options of every session: `threads` threads that sleep while they wait, so that they starve nobody."""
     options = onnxruntime.SessionOptions()
@@ -131,70 +120,3 @@ def session_options(threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
-
-
-class OnnxRuntimeDecoder:
-    """The cached next-token graph over one block of memory per layer: each step writes into it in place.
-
-    Keys and values are (rows, kv_heads, block_size, head_dim); past and present of the graph are bound to the
-    same bytes, so a step copies nothing.
-    """
-
-    def __init__(self, session: Any, record: GraphRecord, sampler: TextSampler, slots: int) -> None:
-        self.slots = slots
-        self._session, self._graph, self._buckets = session, record.name, record.row_buckets
-        rows = max(held.start + size for held, size in split(slots, self._buckets, MAX_PADDING))
-        shape = (rows, sampler.kv_heads, sampler.block_size, sampler.head_dim)
-        past = [spec.name for spec in record.inputs if spec.name.startswith("past_")]
-        self._memory = {name: np.zeros(shape, np.float32) for name in past}
-        self._vocab_size, self._block_size = sampler.vocab_size, sampler.block_size
-
-    def prefill(self, slot: int, tokens: Sequence[int]) -> Array:
-        """Read `tokens` from the beginning into row `slot`; returns the next token's logits, (V,)."""
-        logits: Array = self._run(
-            np.array([tokens], np.int64), np.array([len(tokens) - 1]), slot, len(tokens)
-        )[0]
-        return logits
-
-    def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
-        """Read one more token into each of rows 0, 1, ...; returns (B, V)."""
-        parts = []
-        for held, size in split(len(tokens), self._buckets, MAX_PADDING):
-            read = pad(np.array(tokens[held], np.int64)[:, None], size)
-            last = pad(np.array(lengths[held], np.int64), size)
-            parts.append(self._run(read, last, held.start, self._block_size)[: held.stop - held.start])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def move(self, source: int, destination: int) -> None:
-        """Copy row `source` over row `destination`."""
-        for memory in self._memory.values():
-            memory[destination] = memory[source]
-
-    def _run(self, tokens: Array, last: Array, start: int, in_use: int) -> Array:
-        """Logits after `tokens` (B, T), read into rows from `start` on; `last` are the positions of the last
-        of them.
-
-        `in_use` tells the graph a prompt (the number of tokens) from a step (anything more).
-        """
-        rows = slice(start, start + len(tokens))
-        logits = np.empty((len(tokens), self._vocab_size), np.float32)
-        cache = {name: memory[rows] for name, memory in self._memory.items()}
-        inputs = {
-            "tokens": tokens,
-            "seqlens_k": last.astype(np.int32),
-            "total_sequence_length": np.array(in_use, np.int32),
-            **cache,
-        }
-        outputs = {"logits": logits} | {
-            name.replace("past_", "present_"): part for name, part in cache.items()
-        }
-        binding = (
-            self._session.io_binding()
-        )  # holds addresses, not arrays: `inputs` must live until the run is over
-        for name, array in inputs.items():
-            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        for name, array in outputs.items():
-            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        with named(self._graph):
-            self._session.run_with_iobinding(binding)
-        return logits
