@@ -117,13 +117,33 @@ async def test_a_stopped_worker_is_killed_after_the_batch_timeout(signpost):
         assert await pool.run([b"1"]) == [b"2"]
 
 
-async def test_an_idle_worker_that_is_stopped_fails_its_ping_and_is_replaced():
+async def test_each_worker_answers_its_own_probe_and_a_stopped_one_is_replaced():
     async with running(size=2, batch_timeout_s=0.5) as (pool, events):
-        assert await pool.ping(timeout_s=10.0) == {0: True, 1: True}
+        assert await pool.probe([b"1"], timeout_s=10.0) == {0: "ok", 1: "ok"}
         os.kill(pool.workers()[1].pid, signal.SIGSTOP)
-        assert await pool.ping(timeout_s=10.0) == {0: True, 1: False}
+        assert await pool.probe([b"1"], timeout_s=0.1) == {0: "ok", 1: "late"}
+        assert pool.workers()[1].in_flight == 1
+        assert await pool.probe([b"1"], timeout_s=0.1) == {0: "ok", 1: "late"}
+        assert pool.workers()[1].in_flight == 1
+        assert await pool.probe([b"1"], timeout_s=10.0) == {0: "ok", 1: "gone"}
         await events.until("ready", 3)
-        assert await pool.ping(timeout_s=10.0) == {0: True, 1: True}
+        assert await pool.probe([b"1"], timeout_s=10.0) == {0: "ok", 1: "ok"}
+
+
+async def test_a_probe_that_fails_says_so():
+    async with running(size=1) as (pool, _):
+        assert await pool.probe([b"fail"], timeout_s=10.0) == {0: "failed"}
+
+
+async def test_kills_from_outside_never_end_the_pool():
+    async with running(size=1, max_restarts=0, max_seconds=60.0) as (pool, events):
+        for ready in range(2, 5):
+            os.kill(pool.workers()[0].pid, signal.SIGKILL)
+            await events.until("restarted", 2 * ready - 3)
+            os.kill(pool.workers()[0].pid, signal.SIGKILL)  # also while it is still starting
+            await events.until("ready", ready)
+            assert await pool.run([b"1"]) == [b"2"]
+        assert events.count_of("escalated") == 0
 
 
 async def test_deaths_caused_by_work_do_not_spend_the_restart_budget():

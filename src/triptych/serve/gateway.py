@@ -48,8 +48,8 @@ class Pool(Protocol):
     async def idle(self) -> None:
         """Return once a worker has room."""
 
-    async def ping(self, *, timeout_s: float = 1.0) -> dict[int, bool]:
-        """Slot -> whether its worker answered."""
+    async def probe(self, payloads: list[bytes], *, timeout_s: float = 1.0) -> dict[int, str]:
+        """Slot -> what became of a real batch in its worker."""
 
     def workers(self) -> list[WorkerInfo]:
         """Every slot's present worker."""
@@ -120,7 +120,7 @@ class Gateway:
         self._acknowledger = FutureAcknowledger()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_piece = msgspec.msgpack.Decoder(TextPiece).decode
-        self._probe: asyncio.Task[bool] | None = None
+        self._probe: asyncio.Task[dict[int, str]] | None = None
         metrics.watch_queue(lambda: self.queue_depth)
 
     @property
@@ -155,24 +155,12 @@ class Gateway:
         finally:
             await pieces.aclose()
 
-    async def is_ready(self) -> bool:
-        """Whether workers answer and a real batch of every model was computed just now, within a second."""
-        if self.is_draining:
-            return False
+    async def probe(self) -> dict[int, str]:
+        """What became of a real batch of every model in each worker just now, within a second, by slot."""
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._compute_probe())
+            payloads = [self._encode(ProbeWork(name)) for name in self.catalog]
+            self._probe = asyncio.create_task(self.pool.probe(payloads, timeout_s=PROBE_S))
         return await asyncio.shield(self._probe)
-
-    async def _compute_probe(self) -> bool:
-        deadline_s = asyncio.get_running_loop().time() + PROBE_S
-        payloads = [self._encode(ProbeWork(name)) for name in self.catalog]
-        try:
-            alive, answers = await asyncio.gather(
-                self.pool.ping(timeout_s=PROBE_S), self.pool.run(payloads, deadline_s=deadline_s)
-            )
-        except Exception:  # whatever it is, this server cannot answer now
-            return False
-        return any(alive.values()) and not any(isinstance(answer, Failure) for answer in answers)
 
 
 class Ticket:

@@ -33,6 +33,9 @@ class Http(Section, frozen=True):
     header_timeout_s: Annotated[
         Seconds, Meta(description="a request's header must be here by then (408)")
     ] = 10.0
+    write_timeout_s: Annotated[
+        Seconds, Meta(description="a client that takes nothing of its answer for this long is cut off")
+    ] = 30.0
     keep_alive_s: Annotated[Seconds, Meta(description="an idle connection is closed after this long")] = 75.0
     backlog: Annotated[Count, Meta(description="connections that may wait to be accepted")] = 2048
 
@@ -82,8 +85,9 @@ class Drain(Section, frozen=True):
     """The way down after SIGTERM."""
 
     delay_s: Annotated[
-        float, Meta(ge=0, description="readiness says 503 while the listener stays open for this long")
-    ] = 0.0
+        float,
+        Meta(ge=0, description="for this long readiness says 503 and each answer ends its connection"),
+    ] = 0.5
     shutdown_s: Annotated[Seconds, Meta(description="accepted requests must be answered within this")] = 30.0
 
 

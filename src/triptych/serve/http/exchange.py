@@ -20,6 +20,7 @@ Receive = Callable[[], Any]
 Send = Callable[[Any], Any]
 T = TypeVar("T", bound=msgspec.Struct)
 
+FORM = "application/x-www-form-urlencoded"
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 NOT_BRACKETS = re.compile(rb"[^\[\]{}]+")
 
@@ -98,14 +99,10 @@ class Exchange:
             return taken[0]
         kind = header.partition(b";")[0].strip().lower().decode("latin-1")
         if kind not in taken:
-            valid = ", ".join(taken)
-            raise Refusal(
-                415,
-                f"got `{kind}`",
-                where="Content-Type",
-                valid=valid,
-                remedy=f"send `Content-Type: {taken[0]}`",
-            )
+            valid, remedy = ", ".join(taken), f"send `Content-Type: {taken[0]}`"
+            if kind == FORM:
+                remedy = f"that is what `curl -d` sends unless told: -H 'Content-Type: {taken[0]}'"
+            raise Refusal(415, f"got `{kind}`", where="Content-Type", valid=valid, remedy=remedy)
         return kind
 
     async def body(self) -> bytes:
@@ -197,11 +194,15 @@ def choose(header: str, offered: Sequence[str]) -> str | None:
         kind, _, parameters = part.strip().partition(";")
         quality = re.search(r"(?:^|;)\s*q=([0-9.]+)\s*(?:;|$)", parameters)
         weight = float(quality[1]) if quality and quality[1].count(".") <= 1 and quality[1] != "." else 1.0
-        matches = re.compile(re.escape(kind.strip()).replace(r"\*", "[^/]*") + "$")
-        found = next((kind for kind in offered if matches.match(kind)), None)
+        found = next((offer for offer in offered if covers(kind.strip(), offer)), None)
         if found is not None and weight > best_quality:
             best, best_quality = found, weight
     return best
+
+
+def covers(kind: str, offer: str) -> bool:
+    """Whether `kind` (a media type, `type/*` or `*/*`) takes what is offered."""
+    return kind in (offer, "*/*") or kind == offer.partition("/")[0] + "/*"
 
 
 def parse(body: bytes, kind: type[T], max_depth: int) -> T:

@@ -15,7 +15,7 @@ from triptych.serve.catalog import Model
 from triptych.serve.http.exchange import Exchange, new_seed
 from triptych.serve.http.native import check_limit, watch_task
 from triptych.serve.http.refusal import encode, openai_body, status_of
-from triptych.serve.http.schemas import CompletionBody
+from triptych.serve.http.schemas import CompletionBody, Token
 from triptych.serve.http.streaming import Choice, collect, pieces
 from triptych.serve.work import EVENTS, JSON, TextPiece, TextWork
 
@@ -86,13 +86,13 @@ def as_prompts(prompt: Any) -> list[str | tuple[int, ...]]:
     """
     if isinstance(prompt, str):
         return [prompt]
-    kinds: tuple[Any, ...] = (list[int], list[str], list[list[int]])
+    kinds: tuple[Any, ...] = (list[Token], list[str], list[list[Token]])
     for kind in kinds:
         try:
             found = msgspec.convert(prompt, kind)
         except msgspec.ValidationError:
             continue
-        if found and kind == list[int]:
+        if found and kind == list[Token]:
             return [tuple(found)]
         if found:
             return [part if isinstance(part, str) else tuple(part) for part in found]

@@ -38,6 +38,7 @@ NAMES = {
     411: "length_required",
     413: "too_large",
     415: "unsupported_media_type",
+    431: "header_too_large",
     500: "internal_error",
     503: "unavailable",
     504: "deadline_exceeded",

@@ -34,8 +34,10 @@ class StreamOptions(Body, frozen=True):
     include_usage: bool = False
 
 
-Prompt = str | list[int] | list[str] | list[list[int]]
+Token = Annotated[int, Meta(ge=0, lt=2**31)]
+Prompt = str | list[Token] | list[str] | list[list[Token]]
 Temperature = Annotated[float, Meta(ge=0, le=100, description="0 takes the likeliest token")]
+TopK = Annotated[int, Meta(ge=0, lt=2**31, description="draw from this many likeliest tokens; 0 is all")]
 Stops = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(max_length=16)]
 
 
@@ -47,9 +49,10 @@ class CompletionBody(Body, frozen=True):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     temperature: Temperature | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0, description="draw from this many likeliest tokens; 0 is all")] | None = (
-        None
-    )
+    top_k: (
+        Annotated[int, Meta(ge=0, lt=2**31, description="draw from this many likeliest tokens; 0 is all")]
+        | None
+    ) = None
     stop: Annotated[str, Meta(min_length=1)] | Stops | None = None
     seed: Seed | None = None
     n: Annotated[int, Meta(ge=1)] | None = None
@@ -58,6 +61,8 @@ class CompletionBody(Body, frozen=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
+    suffix: Annotated[str, Meta(max_length=0)] | None = None
+    logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
     best_of: Annotated[int, Meta(ge=1, le=1)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Meta(ge=0, le=0)] | None = None

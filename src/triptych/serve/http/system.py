@@ -18,11 +18,19 @@ async def live(exchange: Exchange) -> None:
 
 
 async def ready(exchange: Exchange) -> None:
-    """`GET /readyz`: a real batch of every model was computed just now; 503 otherwise, and while draining."""
+    """`GET /readyz`: a worker computed a real batch of every model just now; else 503, as while draining.
+
+    Each worker is asked, and the body says what each did: `ok`, `failed`, `late`, `starting` or `gone`. One
+    that did is enough: whoever sends requests here gets answers, and a replacement is on its way.
+    """
     gateway = exchange.gateway
-    is_ready = await gateway.is_ready()
-    states = {str(worker.slot): worker.state for worker in gateway.pool.workers()}
-    body = {"ready": is_ready, "draining": gateway.is_draining, "workers": states}
+    found = await gateway.probe()
+    is_ready = "ok" in found.values() and not gateway.is_draining
+    body = {
+        "ready": is_ready,
+        "draining": gateway.is_draining,
+        "workers": {str(slot): state for slot, state in found.items()},
+    }
     await exchange.answer(200 if is_ready else 503, encode(body), JSON, [])
 
 

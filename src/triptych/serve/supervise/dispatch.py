@@ -76,6 +76,25 @@ class Dispatcher:
             if not batch.future.done() or batch.future.cancelled():
                 self._withdraw(batch)
 
+    async def probe(self, payloads: list[bytes], *, timeout_s: float) -> dict[int, str]:
+        """See `WorkerPool.probe`."""
+        asked: dict[int, asyncio.Future[list[bytes | Failure]]] = {}
+        for link in self.links:
+            if link is not None and link.state == "ready":
+                batch = link.pinned()
+                if batch is None:
+                    future = asyncio.get_running_loop().create_future()
+                    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+                    batch = Batch(next(self._ids), payloads, future, pinned=True)
+                    link.submit(batch)
+                asked[link.slot] = batch.future
+        if asked:
+            await asyncio.wait(asked.values(), timeout=timeout_s)
+        return {
+            slot: outcome(asked[slot]) if slot in asked else link.state if link else "gone"
+            for slot, link in enumerate(self.links)
+        }
+
     def stream(self, payload: bytes, *, deadline_s: float | None = None) -> PieceStream:
         """See `WorkerPool.stream`."""
         self._admit(self.waiting_streams)
@@ -140,6 +159,8 @@ class Dispatcher:
         batches, link.batches = link.batches, {}
         streams, link.streams = link.streams, {}
         for batch in reversed(batches.values()):
+            if batch.pinned:
+                batch.future.cancel()
             if batch.future.done():
                 continue
             if doing == (Doing.BATCH, batch.id):
@@ -233,3 +254,14 @@ class Dispatcher:
 
     def _tell(self, kind: str, link: WorkerLink, reason: str = "") -> None:
         tell(self._on_event, Event(kind, self.name, f"worker {link.slot}", link.pid, reason))
+
+
+def outcome(probe: asyncio.Future[list[bytes | Failure]]) -> str:
+    """What became of a worker's probe: `ok`, `failed`, `gone`, or `late` while it is not answered."""
+    if not probe.done():
+        return "late"
+    if probe.cancelled():
+        return "gone"
+    if probe.exception() is not None or any(isinstance(answer, Failure) for answer in probe.result()):
+        return "failed"
+    return "ok"

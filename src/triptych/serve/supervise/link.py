@@ -25,12 +25,19 @@ encode = msgspec.msgpack.encode
 
 
 class Batch:
-    """One-shot work and the future of its answers."""
+    """One-shot work and the future of its answers; a `pinned` one is for one worker and dies with it."""
 
-    __slots__ = ("future", "id", "payloads")
+    __slots__ = ("future", "id", "payloads", "pinned")
 
-    def __init__(self, id: int, payloads: list[bytes], future: asyncio.Future[list[bytes | Failure]]) -> None:
-        self.id, self.payloads, self.future = id, payloads, future
+    def __init__(
+        self,
+        id: int,
+        payloads: list[bytes],
+        future: asyncio.Future[list[bytes | Failure]],
+        *,
+        pinned: bool = False,
+    ) -> None:
+        self.id, self.payloads, self.future, self.pinned = id, payloads, future, pinned
 
 
 class Owner(Protocol):
@@ -52,6 +59,7 @@ class WorkerLink:
     Attributes:
         batches, streams: what the worker holds, by id.
         state: `starting` until the handler is made, `gone` after death.
+        proven: whether a worker of this slot has been ready, this one or one before it.
     """
 
     def __init__(
@@ -69,10 +77,9 @@ class WorkerLink:
         self.batches: dict[int, Batch] = {}
         self.streams: dict[int, PieceStream] = {}
         self.state: Literal["starting", "ready", "gone"] = "starting"
-        self.hung = False
+        self.hung = self.proven = False
         self._owner, self._activity = owner, activity
         self._silence_timeout_s = silence_timeout_s
-        self._ping: asyncio.Future[bool] | None = None
         self._loop = asyncio.get_running_loop()
         self._heard_at_s = self._loop.time()
         self._detail = ""
@@ -124,16 +131,12 @@ class WorkerLink:
             self._channel.send(Kind.CLOSE, stream.id)
             self._owner.link_free(self)
 
-    def ping(self) -> asyncio.Future[bool]:
-        """Ask for a sign of life; the future is true when it came, false when the worker died first."""
-        if self._ping is None:
-            self._expect()
-            self._ping = self._loop.create_future()
-            self._channel.send(Kind.PING, 0)
-        return self._ping
+    def pinned(self) -> Batch | None:
+        """The batch meant for this worker alone that it has not answered yet."""
+        return next((batch for batch in self.batches.values() if batch.pinned), None)
 
     def _holds_work(self) -> bool:
-        return bool(self.batches or self.streams or self._ping)
+        return bool(self.batches or self.streams)
 
     def _expect(self) -> None:
         """Something is asked of the worker: from now on it must be heard of."""
@@ -170,21 +173,14 @@ class WorkerLink:
                 self._on_event(event)
         elif frame.kind in (Kind.ANSWERS, Kind.BATCH_FAILED):
             self._on_reply(frame)
-        elif frame.kind == Kind.PONG:
-            self._answer_ping(True)
         elif frame.kind == Kind.READY:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self.state = "ready"
+            self.state, self.proven = "ready", True
             self._owner.link_ready(self)
         elif frame.kind == Kind.FAILED:
             self._detail = str(decode_failure(frame.body).to_error())
-
-    def _answer_ping(self, alive: bool) -> None:
-        if self._ping is not None:
-            self._ping.set_result(alive)
-            self._ping = None
 
     def _on_reply(self, frame: Frame) -> None:
         batch = self.batches.pop(frame.id)
@@ -216,11 +212,12 @@ class WorkerLink:
         doing = self._activity.read()
         self._activity.close()
         end = exited.result()
-        self._answer_ping(False)
         blamed = (doing[0] is Doing.BATCH and doing[1] in self.batches) or (
             doing[0] in (Doing.OPEN, Doing.STEP) and bool(self.streams)
         )
-        end = msgspec.structs.replace(end, detail=self._detail, charged=starting or not blamed)
+        outside = end.signal == signal.SIGKILL and self.proven and not (self.hung and starting)
+        charged = starting or not blamed
+        end = msgspec.structs.replace(end, detail=self._detail, charged=charged and not outside)
         self._owner.link_gone(self, doing, end.reason)
         self._exited.set_result(end)
 

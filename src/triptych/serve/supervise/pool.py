@@ -150,14 +150,13 @@ class WorkerPool:
         """Return once a ready worker has room for a batch, or the pool has ended; first come, first woken."""
         await self._dispatcher.idle()
 
-    async def ping(self, *, timeout_s: float = 1.0) -> dict[int, bool]:
-        """Ask every worker for a sign of life: slot -> whether it is ready and answered in time."""
-        asked = {link.slot: link.ping() for link in self._dispatcher.links if link and link.state == "ready"}
-        if asked:
-            await asyncio.wait(asked.values(), timeout=timeout_s)
-        return {
-            slot: slot in asked and asked[slot].done() and asked[slot].result() for slot in range(self.size)
-        }
+    async def probe(self, payloads: list[bytes], *, timeout_s: float = 1.0) -> dict[int, str]:
+        """Have every ready worker answer one real batch of its own: slot -> what became of it.
+
+        That is `ok`; `failed` if an answer is a failure; `late` if it did not come in time (it is not asked
+        again before it has come); or else the worker's state, `starting` or `gone`.
+        """
+        return await self._dispatcher.probe(payloads, timeout_s=timeout_s)
 
     def workers(self) -> list[WorkerInfo]:
         """Every slot's present worker."""
@@ -213,6 +212,7 @@ class WorkerPool:
         def call(channel: int, activity: int) -> dict[str, Any]:
             return {"target": self._target, "args": self._args, "channel": channel, "activity": activity}
 
+        before = self._dispatcher.links[slot]
         link = self._dispatcher.links[slot] = await start_worker(
             self._dispatcher,
             slot,
@@ -222,6 +222,7 @@ class WorkerPool:
             start_timeout_s=self._start_timeout_s,
             silence_timeout_s=self._batch_timeout_s,
         )
+        link.proven = before is not None and before.proven
         return link
 
     async def _watch_supervisor(self) -> None:

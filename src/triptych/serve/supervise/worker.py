@@ -71,13 +71,11 @@ class Kind(IntEnum):
     BATCH = 1
     OPEN = 2
     CLOSE = 3
-    PING = 4
     READY = 65
     FAILED = 66  # the handler could not be made
     ANSWERS = 67
     BATCH_FAILED = 68
     EVENTS = 69
-    PONG = 70
 
 
 BEAT_S = 0.25  # a worker whose steps bring no events says this often that it is alive
@@ -121,8 +119,6 @@ class Worker:
         elif frame.kind == Kind.CLOSE and frame.id in self._open:
             self._open.discard(frame.id)
             self._close_stream(frame.id)
-        elif frame.kind == Kind.PING:
-            self._send(Kind.PONG, frame.id)
 
     def _send(self, kind: Kind, id: int = 0, body: bytes = b"") -> None:
         self._channel.send(kind, id, body)
