@@ -37,6 +37,8 @@ def totals(model: VAE, step: int, x: torch.Tensor) -> tuple[float, dict[str, flo
         ({"likelihood": "bernoulli", "sigma": 1.0}, "model.sigma"),
         ({"likelihood": "gaussian", "sigma": 0.0}, "model.sigma"),
         ({"kl_warmup_steps": -1}, "model.kl_warmup_steps"),
+        ({"kl_cycle_steps": 10}, "model.kl_cycle_steps"),
+        ({"kl_warmup_steps": 10, "kl_cycle_steps": 10}, "model.kl_cycle_steps"),
         ({"free_bits_nats": -0.1}, "model.free_bits_nats"),
     ],
 )
@@ -70,6 +72,11 @@ def test_free_bits_change_what_is_paid_and_not_what_is_reported() -> None:
     plain, free = totals(vae(), 0, x), totals(vae(free_bits_nats=5.0), 0, x)
     assert free[1] == plain[1]
     assert free[0] == pytest.approx(free[1]["reconstruction_nats"] + 2 * 5.0, rel=1e-5)
+
+
+def test_kl_cycles_begin_anew_at_nothing() -> None:
+    model = vae(beta=2.0, kl_warmup_steps=10, kl_cycle_steps=20)
+    assert [model.beta_at(step) for step in (0, 5, 10, 19, 20, 25, 39)] == [0, 1, 2, 2, 0, 1, 2]
 
 
 def test_validation_does_not_depend_on_beta_warm_up_or_free_bits() -> None:

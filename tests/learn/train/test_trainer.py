@@ -275,3 +275,25 @@ def test_an_interrupted_run_says_where_it_goes_on(fit, capsys) -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(callbacks=[stop_after(11)], checkpoint_every_steps=3, log={"progress": True})
     assert "interrupted at step 12; --resume auto goes on from step 9" in capsys.readouterr().err
+
+
+def test_the_newest_checkpoints_stay_and_are_the_same_after_a_resume(fit) -> None:
+    settings = {"checkpoint_every_steps": 4, "validate_every_steps": 20, "keep_last": 3}
+    kept = ["best", "last", "step-00000012", "step-00000016", "step-00000020"]
+    run = fit(**settings)
+    assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == kept
+    fit(resume=str(run.path / "checkpoints" / "step-00000012"), **settings)
+    assert sorted(path.name for path in (run.path / "checkpoints").iterdir()) == kept
+
+
+def test_best_is_by_the_metric_that_was_asked_for(fit) -> None:
+    run = fit(metric="kl_nats")
+    rows = [row for row in run.history if row["split"] == "validation"][1:]
+    assert run.summary["best_validation"]["step"] == min(rows, key=lambda row: row["kl_nats"])["step"]
+    assert run.summary["validation_metric"] == "kl_nats"
+
+
+def test_a_metric_that_is_not_validated_is_refused_and_leaves_the_folder_free(fit) -> None:
+    with pytest.raises(ConfigError, match="Did you mean `kl_nats`"):
+        fit(metric="kl_nat")
+    assert fit().summary["steps"] == 20

@@ -34,8 +34,8 @@ class VAEConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     `hidden` are the encoder's hidden widths, mirrored in the decoder. `likelihood` is a name in
     `maths.likelihoods.LIKELIHOODS`. `sigma` is the Gaussian likelihood's pixel deviation, or "learned".
-    `beta` weighs the KL and `kl_warmup_steps` raises it linearly from 0; `free_bits_nats` is what each latent
-    has for free, in nats.
+    `beta` weighs the KL and `kl_warmup_steps` raises it linearly from 0, anew every `kl_cycle_steps`;
+    `free_bits_nats` is what each latent has for free, in nats.
     """
 
     sample_shape: tuple[int, ...] = (1, 28, 28)
@@ -45,6 +45,7 @@ class VAEConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     sigma: float | Literal["learned"] | None = None
     beta: float = 1.0
     kl_warmup_steps: int = 0
+    kl_cycle_steps: int | None = None
     free_bits_nats: float = 0.0
 
     def __post_init__(self) -> None:
@@ -56,6 +57,8 @@ class VAEConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         self.require("likelihood", self.likelihood in LIKELIHOODS, ", ".join(LIKELIHOODS))
         self.require("beta", 0 <= self.beta < math.inf, "0 or more", "beta = 1 is the VAE")
         self.require("kl_warmup_steps", self.kl_warmup_steps >= 0, "0 or more")
+        cycle_fits = self.kl_cycle_steps is None or self.kl_cycle_steps > self.kl_warmup_steps > 0
+        self.require("kl_cycle_steps", cycle_fits, "more than kl_warmup_steps, which must be set")
         self.require("free_bits_nats", 0 <= self.free_bits_nats < math.inf, "0 or more")
         if LIKELIHOODS[self.likelihood].has_scale:
             positive = self.sigma in (None, "learned") or 0 < float(self.sigma) < math.inf
@@ -161,8 +164,11 @@ class VAE(GenerativeModel):
         }
 
     def beta_at(self, step: int) -> float:
-        """The weight of the KL at `step`: linear warm-up, then beta."""
-        warmup = self.config.kl_warmup_steps
+        """The weight of the KL at `step`: linear warm-up, then beta; in cycles as Fu et al. 2019
+        (arXiv:1903.10145) have it.
+        """
+        warmup, cycle = self.config.kl_warmup_steps, self.config.kl_cycle_steps
+        step = step % cycle if cycle else step
         return self.config.beta * (min(1.0, step / warmup) if warmup else 1.0)
 
     def log_weights(self, x: Tensor, samples: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 `checkpoints/step-00000100/` is written beside its final name, synced, and renamed. `checkpoints/last` and
 `checkpoints/best` are links that are switched atomically, so at every moment each names a complete
-checkpoint from which training can go on. Folders that neither names are removed.
+checkpoint from which training can go on. Folders that neither names are removed, except the newest
+`keep_last`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ FORMAT_VERSION = 1
 _STATE = "state.json"
 
 
-def write(folder: Path, step: int, tensors: Tensors, facts: dict[str, Any], *, best_step: int) -> Path:
+def write(
+    folder: Path, step: int, tensors: Tensors, facts: dict[str, Any], *, best_step: int, keep_last: int = 1
+) -> Path:
     """Write the checkpoint of `step` under `folder`, and switch `last` to it and `best` to `best_step`'s."""
     final = folder / _name(step)
     scratch = folder / f".{final.name}.partial"
@@ -42,12 +45,12 @@ def write(folder: Path, step: int, tensors: Tensors, facts: dict[str, Any], *, b
         _sync(folder)
     except OSError as error:
         raise CheckpointError(f"cannot be written: {error}", where=str(final)) from error
-    point(folder, step=step, best_step=best_step)
+    point(folder, step=step, best_step=best_step, keep_last=keep_last)
     return final
 
 
-def point(folder: Path, *, step: int, best_step: int) -> None:
-    """Make `last` and `best` name these steps, and remove every other checkpoint."""
+def point(folder: Path, *, step: int, best_step: int, keep_last: int = 1) -> None:
+    """Make `last` and `best` name these steps, and remove all but them and the `keep_last` up to `step`."""
     for link, target in (("last", step), ("best", best_step)):
         if (folder / _name(target)).is_dir():
             fresh = folder / f".{link}.link"
@@ -56,6 +59,8 @@ def point(folder: Path, *, step: int, best_step: int) -> None:
             os.replace(fresh, folder / link)
     _sync(folder)
     keep = {os.readlink(folder / link) for link in ("last", "best") if (folder / link).is_symlink()}
+    known = sorted(path.name for path in folder.glob("step-*") if path.name <= _name(step))
+    keep.update(known[-keep_last:])
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink() and path.name not in keep:
             shutil.rmtree(path)

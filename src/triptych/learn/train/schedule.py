@@ -14,11 +14,12 @@ def rate_factor(settings: TrainSettings, step: int, total: int) -> float:
     t < w $$
 
     Source: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5 without restarts; the linear warm-up is the
-    usual one.
+    usual one. `warmup_linear` falls as 1 - (t - w) / (T - w) instead (Devlin et al. 2019, arXiv:1810.04805).
     """
     if settings.schedule == "constant":
         return 1.0
     warmup = min(settings.warmup_steps, total)
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + cos(pi * (step - warmup) / max(1, total - warmup)))
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 1 - done if settings.schedule == "warmup_linear" else 0.5 * (1 + cos(pi * done))

@@ -22,10 +22,11 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     A *step* is one full round of all turns. Training ends at `max_epochs` or `max_steps`, whichever comes
     first (10 epochs when neither is given), or when `patience` validations in a row did not improve the
-    model's validation metric by `min_delta`. `accumulate` batches make one update. A validation, with a
+    validation term `metric` (the model's own choice unless given; lower is better) by `min_delta`; `best` is
+    the checkpoint where it was lowest. `accumulate` batches make one update. A validation, with a
     checkpoint, happens after each epoch, or every `validate_every_steps`; `checkpoint_every_steps` adds
-    checkpoints in between. `guard_retries` is how often training may roll back after a NaN or infinity,
-    with half the step size each time.
+    checkpoints in between, of which the newest `keep_last` stay. `guard_retries` is how often training may roll back
+    after a NaN or infinity, with half the step size each time.
     """
 
     max_epochs: AtLeastOne | None = None
@@ -37,12 +38,14 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     weight_decay: NotNegative | None = None
     grad_clip: Positive | None = None
     accumulate: AtLeastOne = 1
-    schedule: Literal["constant", "cosine", "warmup_cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "warmup_cosine", "warmup_linear"] = "constant"
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
     ema_decay: Share | None = None
     precision: Literal["f32", "bf16"] = "f32"
     patience: AtLeastOne | None = None
     min_delta: NotNegative = 0.0
+    metric: str | None = None
+    keep_last: AtLeastOne = 1
     validate_every_steps: AtLeastOne | None = None
     checkpoint_every_steps: AtLeastOne | None = None
     guard_retries: Annotated[int, msgspec.Meta(ge=0)] = 5
@@ -50,11 +53,11 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.warmup_steps and self.schedule != "warmup_cosine":
+        if self.warmup_steps and not self.schedule.startswith("warmup"):
             raise ConfigError(
                 f"got {self.warmup_steps} with schedule `{self.schedule}`, where it has no effect",
                 where="train.warmup_steps",
-                remedy='set train.schedule = "warmup_cosine"',
+                remedy='set train.schedule = "warmup_cosine" or "warmup_linear"',
             )
         if self.min_delta and self.patience is None:
             raise ConfigError(

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 import torch
 
-from triptych.errors import CheckpointError, ConfigError, DataError
+from triptych.errors import CheckpointError, ConfigError, DataError, nearest
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.split import Cursor, Sampler
 from triptych.learn.models.base import GenerativeModel
@@ -36,7 +36,7 @@ VALIDATION_BATCH = 500
 DEVICES = ("cpu", "cuda", "mps")
 LENGTH = frozenset({"max_epochs", "max_steps"})
 # What decides when to stop or save, but no step's outcome.
-MAY_CHANGE_ON_RESUME = frozenset({"patience", "checkpoint_every_steps", "guard_retries"})
+MAY_CHANGE_ON_RESUME = frozenset({"patience", "checkpoint_every_steps", "guard_retries", "keep_last"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,7 @@ class _Session:
     ) -> None:
         self.settings, self.log, self.callbacks = trainer.settings, trainer.log, trainer.callbacks
         self.model, self.data, self.out = model, data, out
+        self.metric = self.settings.metric or model.validation_metric
         self.config = describe(model, data, self.settings, self.log)
         saved = None if resume is None else self._read(resume)
         self._prepare_machine(None if saved is None else saved[1]["threads"])
@@ -253,7 +254,12 @@ class _Session:
         if self.first_step == 0:
             counters.first_validation = self._validate()
         else:
-            checkpoint.point(folder, step=counters.step, best_step=counters.best_step or counters.step)
+            checkpoint.point(
+                folder,
+                step=counters.step,
+                best_step=counters.best_step or counters.step,
+                keep_last=self.settings.keep_last,
+            )
             self.display.say(f"resumed at step {self.first_step}")
 
     def _loop(self) -> None:
@@ -324,6 +330,13 @@ class _Session:
                 with self.steps.autocast():
                     parts.append((self.model.validate(self.steps.to_device(batch)), weight))
             terms = mean_terms(parts)
+            if self.metric not in terms:
+                raise ConfigError(
+                    f"got {self.metric!r}",
+                    where="train.metric",
+                    valid=", ".join(terms),
+                    remedy=nearest(self.metric, terms),
+                )
             self.report.sample(self.model, self.state.counters.step)
         self.model.train()
         if present:
@@ -335,7 +348,7 @@ class _Session:
         return terms
 
     def _judge(self, terms: dict[str, float]) -> None:
-        counters, metric = self.state.counters, self.model.validation_metric
+        counters, metric = self.state.counters, self.metric
         value = terms[metric]
         counters.last_validation = terms
         better = counters.best is None or value < counters.best - self.settings.min_delta
@@ -369,6 +382,7 @@ class _Session:
             self.state.tensors(),
             facts,
             best_step=counters.best_step or counters.step,
+            keep_last=self.settings.keep_last,
         )
 
     def _elapsed_s(self) -> float:
@@ -391,7 +405,7 @@ class _Session:
                 "seconds": round(elapsed_s, 3),
                 "examples_per_second": round(taken / elapsed_s, 1) if elapsed_s else 0.0,
                 "rollbacks": counters.rollbacks,
-                "validation_metric": self.model.validation_metric,
+                "validation_metric": self.metric,
                 "first_validation": counters.first_validation,
                 "last_validation": counters.last_validation,
                 "best_validation": {"step": counters.best_step, **counters.best_validation},
