@@ -25,4 +25,11 @@ def train() -> list[Comparison]:
     return compare_training()
 
 
-BENCHES: dict[str, Callable[[], list[Comparison]]] = {"infer": infer, "train": train}
+def serve() -> list[Comparison]:
+    """Requests for samples over HTTP: FastAPI with eager PyTorch beside `triptych serve`."""
+    from triptych.bench.serve import compare_serving
+
+    return compare_serving()
+
+
+BENCHES: dict[str, Callable[[], list[Comparison]]] = {"infer": infer, "train": train, "serve": serve}

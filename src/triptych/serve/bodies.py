@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 
-import msgspec
 import numpy as np
+import orjson
 
 from triptych.errors import InputError
 
 Array = np.ndarray
-encode_json = msgspec.json.Encoder().encode
+
+
+def as_json(value: object) -> bytes:
+    """JSON bytes; an array is nested lists, a float32 the shortest text that reads back as itself."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def as_npy(array: Array) -> bytes:

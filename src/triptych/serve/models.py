@@ -16,7 +16,7 @@ from triptych.bundle.manifest import LatentSampler, TextSampler
 from triptych.errors import InputError
 from triptych.infer import DecodeLoop, Engine, GenerationRequest, load
 from triptych.infer.decoding import prompt_tokens
-from triptych.serve.bodies import as_npy, encode_json, from_npy
+from triptych.serve.bodies import as_json, as_npy, from_npy
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.worker import StreamEvent
 from triptych.serve.work import NPY, PNG, AnyWork, ProbeWork, RunWork, SampleWork, TextPiece, TextWork
@@ -152,13 +152,13 @@ def write_samples(engine: Engine, work: SampleWork, samples: Array) -> bytes:
     if work.accept == PNG:
         return pictures.png(samples)
     manifest = engine.manifest
-    return encode_json(
+    return as_json(
         {
             "model": manifest.name,
             "version": manifest.version,
             "seed": work.seed,
             "shape": samples.shape,
-            "samples": samples.tolist(),
+            "samples": np.ascontiguousarray(samples),
         }
     )
 
@@ -200,8 +200,10 @@ def write_outputs(engine: Engine, work: RunWork, outputs: Mapping[str, Array]) -
     """One request's outputs in the form it accepts."""
     if work.accept == NPY:
         return as_npy(next(iter(outputs.values())))
-    arrays = {name: {"shape": array.shape, "values": array.tolist()} for name, array in outputs.items()}
-    return encode_json(
+    arrays = {
+        name: {"shape": array.shape, "values": np.ascontiguousarray(array)} for name, array in outputs.items()
+    }
+    return as_json(
         {
             "model": engine.manifest.name,
             "version": engine.manifest.version,

@@ -1,0 +1,33 @@
+"""Numbers as JSON: short, and exactly the float32 they were."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from triptych.errors import InputError
+from triptych.serve.bodies import as_json, as_npy, from_npy
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(arrays(np.float32, (2, 3), elements=FLOATS))
+def test_json_reads_back_as_the_same_float32(array: np.ndarray) -> None:
+    read = np.array(json.loads(as_json({"values": array}))["values"], np.float32)
+    assert read.tobytes() == array.tobytes()
+
+
+def test_a_float32_is_written_with_as_few_digits_as_it_needs() -> None:
+    assert as_json({"shape": (2,), "values": np.array([0.1, 0.2], np.float32)}) == (
+        b'{"shape":[2],"values":[0.1,0.2]}'
+    )
+
+
+def test_npy_reads_back_and_half_of_it_is_refused() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert np.array_equal(from_npy(as_npy(array)), array)
+    with pytest.raises(InputError, match="npy"):
+        from_npy(as_npy(array)[:-1])
