@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,8 @@ from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.split import ArraySplit
 
 THREADS, BATCH_SIZE, REPEATS = 2, 128, 3
-STEPS = 215  # half of an epoch of 55,000
-ELBO_GATE_NATS = (
-    2.0  # after half an epoch, where a step is still worth 0.05 nats; converged runs are held closer
-)
+STEPS, SEED = 429, 0  # an epoch of 55,000
+ELBO_GATE_NATS = 0.5
 
 
 class Pictures(TorchDataset[Tensor]):
@@ -40,15 +39,20 @@ class Pictures(TorchDataset[Tensor]):
         return torch.from_numpy(np.array(image, dtype=np.float32) / 255)[None]
 
 
-def textbook(x: Tensor) -> VAE:
-    """The loop everyone writes: eager, sigmoid, binary cross-entropy, `loss.item()` each step, plain Adam."""
-    torch.manual_seed(0)
+def textbook(data: Dataset) -> VAE:
+    """The loop everyone writes: eager, sigmoid, binary cross-entropy, `loss.item()` each step, plain Adam.
+
+    It starts from our weights, takes our batches in our order and draws our noise: what is left of a
+    difference in the end is rounding.
+    """
+    assert isinstance(data.train, ArraySplit)
+    torch.manual_seed(SEED)
     model, total = VAE(VAE.Config()), 0.0
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=False, foreach=False)
-    loader = DataLoader(Pictures(x), batch_size=BATCH_SIZE, shuffle=True, drop_last=True)
-    for step, batch in enumerate(loader):
-        if step == STEPS:
-            break
+    order = data.train.order(SEED, epoch=0).tolist()
+    loader = iter(DataLoader(Pictures(data.train.x), BATCH_SIZE, sampler=order, drop_last=True))
+    torch.manual_seed(SEED)
+    for batch in islice(loader, STEPS):
         mean, log_var = model.encode(batch)
         z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
         image = torch.sigmoid(model.decoder(z))
@@ -64,12 +68,17 @@ def textbook(x: Tensor) -> VAE:
 
 def ours(data: Dataset) -> VAE:
     """The trainer, with its log, checkpoints and validation on."""
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     model = VAE(VAE.Config())
     with tempfile.TemporaryDirectory() as folder:
         log = {"progress": False, "report": False, "samples": 0}
         trainer = Trainer(
-            max_steps=STEPS, batch_size=BATCH_SIZE, threads=THREADS, out=Path(folder) / "run", log=log
+            max_steps=STEPS,
+            batch_size=BATCH_SIZE,
+            seed=SEED,
+            threads=THREADS,
+            out=Path(folder) / "run",
+            log=log,
         )
         trainer.fit(model, data)
     return model
@@ -87,19 +96,17 @@ def compare_training() -> list[Comparison]:
     """784-400-20 on Fashion-MNIST, batch 128."""
     torch.set_num_threads(THREADS)
     data = datasets.fashion_mnist()
-    assert isinstance(data.train, ArraySplit)
-    x = data.train.x
-    theirs_nats, ours_nats = negative_elbo(textbook(x), data), negative_elbo(ours(data), data)
+    theirs_nats, ours_nats = negative_elbo(textbook(data), data), negative_elbo(ours(data), data)
     if abs(theirs_nats - ours_nats) > ELBO_GATE_NATS:
         raise TriptychError(
             f"negative ELBO {theirs_nats:.2f} and {ours_nats:.2f} nats",
             where="bench train",
             valid=f"within {ELBO_GATE_NATS} nats",
         )
-    reference_s, ours_s = by_turns(lambda: textbook(x), lambda: ours(data), repeats=REPEATS)
+    reference_s, ours_s = by_turns(lambda: textbook(data), lambda: ours(data), repeats=REPEATS)
     return [
         Comparison(
-            claim=f"train a VAE 784-400-20 for {STEPS} steps of {BATCH_SIZE} on Fashion-MNIST",
+            claim=f"train a VAE 784-400-20 for an epoch of Fashion-MNIST, batch {BATCH_SIZE}",
             reference="textbook loop: DataLoader of PIL images, eager, loss.item() each step, unfused Adam",
             ours="Trainer, with log, validation and checkpoint",
             threads=THREADS,

@@ -18,7 +18,7 @@ EXTRAS = {
     "learn": {"torch", "onnx", "onnxscript", "sklearn", "plotly", "jinja2", "jaxtyping", "filelock"},
     "serve": {"uvicorn", "uvloop", "httptools", "starlette", "prometheus_client", "setproctitle"},
 }
-VERBS = ("train", "evaluate", "export", "inspect", "sample", "serve", "demo", "recipes", "bench")
+VERBS = ("train", "evaluate", "compare", "export", "inspect", "sample", "serve", "demo", "recipes", "bench")
 
 app = typer.Typer(
     name="triptych",

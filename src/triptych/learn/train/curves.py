@@ -55,11 +55,12 @@ def _figure(id: str, name: str, lines: Lines) -> Figure:
         }
         for split, (x, y) in lines.items()
     ]
-    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": _axis(name, lines)}
+    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": axis(name, lines)}
     return Figure(id, name.replace("_", " "), traces, layout)
 
 
-def _axis(name: str, lines: Lines) -> dict[str, Any]:
+def axis(name: str, lines: Lines) -> dict[str, Any]:
+    """The y axis that suits a quantity."""
     if name.startswith("grad_norm"):
         return {"type": "log"}
     if name.startswith("lr"):  # a constant one would otherwise be drawn on an axis from -1 to 1

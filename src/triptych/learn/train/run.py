@@ -76,7 +76,7 @@ def open_run(path: str | Path, *, model: GenerativeModel | None = None, which: s
         CheckpointError: the weights cannot be read.
     """
     folder = Path(path)
-    config, summary = _read_json(folder / "config.json"), _read_json(folder / "run.json")
+    config, summary = read_json(folder / "config.json"), read_json(folder / "run.json")
     if model is None:
         model = build_model(config["model"], folder)
         source = folder / "checkpoints" / which
@@ -84,11 +84,10 @@ def open_run(path: str | Path, *, model: GenerativeModel | None = None, which: s
         load_weights(model, tensors.get("ema", tensors["model"]), str(source))
         model.eval()
     tokenizer = folder / "tokenizer.json"
-    lines = (folder / "metrics.jsonl").read_bytes().splitlines()
     return Run(
         path=folder,
         model=model,
-        history=[msgspec.json.decode(line) for line in lines],
+        history=read_history(folder),
         config=config,
         summary=summary,
         tokenizer=tokenizer.read_text("utf-8") if tokenizer.is_file() else None,
@@ -105,7 +104,13 @@ def build_model(section: dict[str, Any], folder: Path) -> GenerativeModel:
         raise CheckpointError(f"not a model this Triptych knows: {error}", where=str(folder)) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_history(folder: Path) -> list[Row]:
+    """The rows of `metrics.jsonl`."""
+    return [msgspec.json.decode(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """`config.json` or `run.json` of a run."""
     try:
         document: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError) as error:

@@ -25,8 +25,8 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     validation term `metric` (the model's own choice unless given; lower is better) by `min_delta`; `best` is
     the checkpoint where it was lowest. `accumulate` batches make one update. A validation, with a
     checkpoint, happens after each epoch, or every `validate_every_steps`; `checkpoint_every_steps` adds
-    checkpoints in between, of which the newest `keep_last` stay. `guard_retries` is how often training may roll back
-    after a NaN or infinity, with half the step size each time.
+    checkpoints in between, of which the newest `keep_last` stay. `guard_retries` is how often training may
+    roll back after a NaN or infinity, with half the step size each time.
     """
 
     max_epochs: AtLeastOne | None = None
