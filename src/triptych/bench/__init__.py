@@ -18,6 +18,13 @@ def infer() -> list[Comparison]:
     return compare_decoding()
 
 
+def generate() -> list[Comparison]:
+    """Text, token by token: `transformers` beside the engine."""
+    from triptych.bench.generate import compare_generation
+
+    return compare_generation()
+
+
 def train() -> list[Comparison]:
     """An epoch of training: the textbook loop beside the trainer."""
     from triptych.bench.train import compare_training
@@ -32,4 +39,9 @@ def serve() -> list[Comparison]:
     return compare_serving()
 
 
-BENCHES: dict[str, Callable[[], list[Comparison]]] = {"infer": infer, "train": train, "serve": serve}
+BENCHES: dict[str, Callable[[], list[Comparison]]] = {
+    "infer": infer,
+    "generate": generate,
+    "train": train,
+    "serve": serve,
+}
