@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import mmap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import numpy as np
 
 from triptych.errors import BundleRefused
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
@@ -33,15 +35,15 @@ ITEM_SIZES = {
 
 
 NUMPY_TYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
 
 
@@ -74,9 +76,11 @@ class Weights:
 
     def array(self, extent: Extent) -> np.ndarray:
         """A tensor of the file, neither copied nor writable. Raises `BundleRefused` for types numpy lacks."""
+        import numpy as np  # here, because the node reads manifests without it
+
         if extent.dtype not in NUMPY_TYPES:
             raise refused(self.path, f"no engine here reads {extent.dtype}")
-        return np.ndarray(extent.shape, NUMPY_TYPES[extent.dtype], self.data, extent.offset)
+        return np.ndarray(extent.shape, np.dtype(NUMPY_TYPES[extent.dtype]), self.data, extent.offset)
 
     def release(self) -> None:
         """Tell the system that the pages are not needed in memory for now; they come back when touched."""
