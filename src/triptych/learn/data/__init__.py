@@ -1,4 +1,4 @@
-"""Data sets as in-memory tensors, whole batches at a time.
+"""Data sets, whole batches at a time: in memory, read anew at each visit, or streamed.
 
 >>> from triptych.learn import datasets
 >>> datasets.digits().spec.sample_shape
@@ -15,6 +15,10 @@ from triptych.learn.data.datasets import (
     from_text,
     shakespeare,
 )
+from triptych.learn.data.hugging_face import from_hugging_face
+from triptych.learn.data.loader import from_loaders
+from triptych.learn.data.npy import from_npy
+from triptych.learn.data.torch_dataset import from_torch
 
 __all__ = [
     "DataSpec",
@@ -23,7 +27,11 @@ __all__ = [
     "fashion_mnist",
     "from_arrays",
     "from_folder",
+    "from_hugging_face",
     "from_idx",
+    "from_loaders",
+    "from_npy",
     "from_text",
+    "from_torch",
     "shakespeare",
 ]

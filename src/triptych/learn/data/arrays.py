@@ -57,20 +57,6 @@ def as_examples(x: Any, *, where: str) -> Tensor:
     return torch.tensor(array, dtype=torch.float32)
 
 
-def as_labels(labels: Any, count: int, *, where: str) -> Tensor | None:
-    """`labels` as an int64 tensor of `count` entries, or None."""
-    if labels is None:
-        return None
-    array = np.asarray(labels)
-    if array.shape != (count,) or array.dtype.kind not in "iu":
-        raise DataError(
-            f"got labels of shape {array.shape} and dtype {array.dtype}",
-            where=where,
-            valid=f"{count} integers, one per example",
-        )
-    return torch.tensor(array, dtype=torch.int64)
-
-
 def content_digest(*tensors: Tensor | None) -> str:
     """SHA-256 of the values, shapes and types of the examples and labels."""
     digest = hashlib.sha256()
@@ -82,9 +68,14 @@ def content_digest(*tensors: Tensor | None) -> str:
 
 
 def parts(count: int, fractions: Sequence[float], seed: int, *, where: str) -> list[Tensor]:
-    """Disjoint random index sets: the rest first, then one per fraction; each has at least one example."""
-    sizes = [max(1, round(count * fraction)) for fraction in fractions]
-    if min(fractions) < 0 or sum(sizes) >= count:
+    """Disjoint random index sets: the rest first, then one per fraction; each has at least one example.
+
+    A whole number from 1 on is no fraction but how many.
+    """
+    sizes = [
+        size if isinstance(size, int) and size >= 1 else max(1, round(count * size)) for size in fractions
+    ]
+    if min(fractions, default=0) < 0 or sum(sizes) >= count:
         shares = ", ".join(f"{fraction:g}" for fraction in fractions)
         raise DataError(
             f"{count} examples cannot give parts of {shares} and leave some to train on",

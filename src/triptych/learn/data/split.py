@@ -1,18 +1,32 @@
-"""One split of a data set, and the cursor that walks it in a seeded order.
+"""One split of a data set, whole batches at a time.
 
-A split answers with whole batches: one gather and one conversion, never a loop over examples.
+Splits in memory answer with one gather and one conversion, never a loop over examples. Splits that are read
+anew at each visit (`lazy`) and streams (`stream`, `loader`) fill the same protocol.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol
 
-import msgspec
 import torch
 from torch import Tensor
 
+from triptych.learn.data.sampler import Cursor, Sampler
 from triptych.learn.models.base import Batch
+
+__all__ = [
+    "ArraySplit",
+    "Cursor",
+    "IndexedSplit",
+    "Sampler",
+    "SequentialSplit",
+    "Split",
+    "WindowSplit",
+    "as_batch",
+    "generator",
+]
 
 
 class Split(Protocol):
@@ -21,11 +35,14 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Examples in one pass."""
 
-    def order(self, seed: int, epoch: int) -> Tensor:
-        """Where the examples of this pass start, in a random order that depends on (seed, epoch) alone."""
+    def walk(self, cursor: Cursor, batch_size: int) -> Iterator[Batch]:
+        """Full batches from where `cursor` stands to the end of its pass; moves `cursor` with each.
+
+        The order depends on (cursor.seed, cursor.epoch) alone.
+        """
 
     def take(self, index: Tensor) -> Batch:
-        """The examples that start at `index`."""
+        """The examples at these places; in a split without random access, counted from its beginning."""
 
     def whole(self, batch_size: int) -> Iterator[tuple[Batch, int]]:
         """The whole split in its stored order, each batch with its weight (examples, or tokens to
@@ -33,12 +50,61 @@ class Split(Protocol):
         """
 
 
+class IndexedSplit(ABC):
+    """A split with random access: a pass is a seeded order, a batch is what stands at a stretch of it."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Examples in one pass."""
+
+    @abstractmethod
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Where the examples of this pass start, in a random order that depends on (seed, epoch) alone."""
+
+    @abstractmethod
+    def take(self, index: Tensor) -> Batch:
+        """The examples that start at `index`."""
+
+    def walk(self, cursor: Cursor, batch_size: int) -> Iterator[Batch]:
+        """Full batches from where `cursor` stands to the end of its pass; moves `cursor` with each."""
+        order = self.order(cursor.seed, cursor.epoch)
+        while (start := cursor.position * batch_size) + batch_size <= len(order):
+            cursor.position += 1
+            yield self.take(order[start : start + batch_size])
+
+
+class SequentialSplit(ABC):
+    """A split that can only be read from its beginning."""
+
+    @abstractmethod
+    def whole(self, batch_size: int) -> Iterator[tuple[Batch, int]]:
+        """The whole split in its stored order, each batch with its weight."""
+
+    def take(self, index: Tensor) -> Batch:
+        """The examples at these places of the stored order; reads no further than it must."""
+        needed = int(index.max()) + 1
+        read: list[Batch] = []
+        for batch, _ in self.whole(needed):
+            read.append(batch)
+            if sum(map(len, read)) >= needed:
+                break
+        labels = [batch.labels for batch in read if batch.labels is not None]
+        x = torch.cat([batch.x for batch in read])[index]
+        return Batch(x, torch.cat(labels)[index] if labels else None)
+
+
 def generator(seed: int, epoch: int = 0) -> torch.Generator:
     """A generator of its own for (seed, epoch): the global one is left alone."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
-class ArraySplit:
+def as_batch(x: Tensor, labels: Tensor | None, *, dynamic: bool) -> Batch:
+    """Stored examples as a model takes them: float32 from 0 to 1, or drawn as Bernoulli when `dynamic`."""
+    x = x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x
+    return Batch(torch.bernoulli(x) if dynamic else x, labels)
+
+
+class ArraySplit(IndexedSplit):
     """Examples as rows of one tensor: uint8 (0 to 255) or float32 (0 to 1), converted a batch at a time.
 
     Args:
@@ -57,18 +123,16 @@ class ArraySplit:
         return torch.randperm(len(self), generator=generator(seed, epoch))
 
     def take(self, index: Tensor) -> Batch:
-        x = self.x.index_select(0, index)
-        x = x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x
-        if self.dynamic:
-            x = torch.bernoulli(x)
-        return Batch(x, None if self.labels is None else self.labels.index_select(0, index))
+        labels = None if self.labels is None else self.labels.index_select(0, index)
+        return as_batch(self.x.index_select(0, index), labels, dynamic=self.dynamic)
 
     def whole(self, batch_size: int) -> Iterator[tuple[Batch, int]]:
         for index in torch.split(torch.arange(len(self)), batch_size):
-            yield self.take(index), len(index)
+            if len(index):
+                yield self.take(index), len(index)
 
 
-class WindowSplit:
+class WindowSplit(IndexedSplit):
     """A stream of token ids, cut into windows of `block_size + 1` (inputs and targets overlap by one).
 
     Each training pass starts its windows at an offset of its own in [0, block_size), so that over many
@@ -97,42 +161,3 @@ class WindowSplit:
                 yield self.take(index), len(index) * self.block_size
         if rest:
             yield Batch(self.tokens[-rest - 1 :].long()[None]), rest
-
-
-class Cursor(msgspec.Struct):
-    """Where the walk over a split stands. The three numbers are the whole state.
-
-    A pass takes as many full batches as fit; what is left over differs from pass to pass, as the order does.
-    """
-
-    seed: int
-    epoch: int = 0
-    position: int = 0
-
-
-class Sampler:
-    """Endless seeded batches of a split; its `cursor` says where to go on from.
-
-    >>> import torch
-    >>> walk = Sampler(ArraySplit(torch.arange(5.0)[:, None]), 2, Cursor(seed=0))
-    >>> [len(walk.next()) for _ in range(3)], walk.cursor
-    ([2, 2, 2], Cursor(seed=0, epoch=1, position=1))
-    """
-
-    def __init__(self, split: Split, batch_size: int, cursor: Cursor) -> None:
-        self.split, self.batch_size = split, min(batch_size, len(split))
-        self.per_epoch = len(split) // self.batch_size
-        self.seek(cursor)
-
-    def seek(self, cursor: Cursor) -> None:
-        """Go to where `cursor` stands."""
-        self.cursor = msgspec.structs.replace(cursor)
-        self._order = self.split.order(cursor.seed, cursor.epoch)
-
-    def next(self) -> Batch:
-        """The next batch; after the last full batch of a pass the next pass begins."""
-        if self.cursor.position == self.per_epoch:
-            self.seek(Cursor(self.cursor.seed, self.cursor.epoch + 1))
-        start = self.cursor.position * self.batch_size
-        self.cursor.position += 1
-        return self.split.take(self._order[start : start + self.batch_size])

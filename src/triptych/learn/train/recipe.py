@@ -25,6 +25,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "fashion_mnist": datasets.fashion_mnist,
     "folder": datasets.from_folder,
     "idx": datasets.from_idx,
+    "npy": datasets.from_npy,
     "shakespeare": datasets.shakespeare,
     "text": datasets.from_text,
 }

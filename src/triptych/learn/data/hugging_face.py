@@ -1,0 +1,149 @@
+"""Data sets of the `datasets` library: map-style or streamed; pictures, arrays or text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from triptych.errors import ConfigError
+from triptych.learn.data.arrays import Binarize, array_split
+from triptych.learn.data.dataset import Dataset, DataSpec
+from triptych.learn.data.hugging_face_splits import Splits
+from triptych.learn.data.hugging_face_text import Coding, TextOptions, streamed_text, whole_text
+from triptych.learn.data.items import ItemReader, LabelColumn
+from triptych.learn.data.labels import Names, as_labels
+from triptych.learn.data.pixels import Channels
+from triptych.learn.data.split import as_batch
+from triptych.learn.data.stream import StreamSplit, stream_options
+from triptych.learn.data.torch_dataset import LazySplit, of_lazy
+from triptych.learn.models.base import Batch
+
+
+def from_hugging_face(
+    data: Any,
+    *,
+    column: str | None = None,
+    label_column: LabelColumn = None,
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+    channels: Channels | None = None,
+    binarize: Binarize | None = None,
+    in_memory: bool | None = None,
+    tokenizer: Coding | None = None,
+    vocab_size: int | None = None,
+    block_size: int | None = None,
+    validation: float | None = None,
+    test: float | None = None,
+    examples_per_epoch: int | None = None,
+    shuffle_buffer: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """A `Dataset`, `DatasetDict`, `IterableDataset` or `IterableDatasetDict` of the `datasets` library.
+
+    A column of strings is text, any other holds pictures or arrays. Splits `train`, `validation` and `test`
+    of a dict are taken as they are; what it has not is taken from `train`: a share by `seed` (0.1), or the
+    first examples of a stream (1,000 each), which are then held in memory. The rest of a stream is never
+    held: its items come in their order, mixed within blocks of `shuffle_buffer`, and a resumed run goes on
+    from the beginning of its block.
+
+    Args:
+        column: the text, picture or array; by default the only picture, or `image`, `img`, `x`, `text`.
+        label_column: by default `label`, if there is one; False leaves labels out.
+        classes: names of the classes; by default those of the column's `ClassLabel`, or what is in it.
+        size: side in pixels of pictures; see `from_torch`, also for `channels`, `binarize`, `in_memory`.
+        tokenizer: of text: `bpe`, byte-pair encoding of up to `vocab_size` (1,024) tokens, or `characters`. A
+            stream's is learned from its first 1,000 documents.
+        block_size: tokens of context (64). Documents are run together, a newline after each.
+        validation: a share or a number of examples; `test` likewise.
+        examples_per_epoch: streams only, and needed there: how many examples count as an epoch.
+        shuffle_buffer: streams only (1,000): how many items, or windows of text, are mixed at a time.
+    """
+    splits = Splits(data, {"validation": validation, "test": test}, seed)
+    first = splits.first()
+    reader = ItemReader.of(first, column=column, label_column=label_column, classes=())
+    is_text = isinstance(reader.example(first), str)
+    of_pictures: dict[str, Any] = {
+        "label_column": label_column,
+        "classes": classes,
+        "size": size,
+        "channels": channels,
+    }
+    of_pictures |= {"binarize": binarize, "in_memory": in_memory}
+    of_text: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": vocab_size, "block_size": block_size}
+    of_streams: dict[str, Any] = {"examples_per_epoch": examples_per_epoch, "shuffle_buffer": shuffle_buffer}
+    refuse(of_pictures if is_text else of_text, "text" if is_text else "pictures or arrays")
+    refuse(
+        {"in_memory": in_memory} if splits.streamed else of_streams,
+        "a stream" if splits.streamed else "no stream",
+    )
+    section: dict[str, Any] = {
+        "name": "hugging_face",
+        "column": reader.column,
+        "seed": seed,
+        "validation": validation,
+        "test": test,
+    }
+    section |= of_streams | (of_text if is_text else {**of_pictures, "label_column": reader.label_column})
+    if is_text:
+        options = TextOptions(str(reader.column), tokenizer or "bpe", vocab_size or 1024, block_size or 64)
+        make_text = streamed_text if splits.streamed else whole_text
+        return make_text(splits, options, section)
+    reader = replace(reader, classes=class_names(splits, reader, classes), size=size, channels=channels)
+    make = streamed_pictures if splits.streamed else whole_pictures
+    return make(splits, reader, {**section, "binarize": binarize or "none", "in_memory": bool(in_memory)})
+
+
+def whole_pictures(splits: Splits, reader: ItemReader, section: dict[str, Any]) -> Dataset:
+    """Pictures or arrays of a table."""
+    lazy = [
+        LazySplit(table, rows, reader, binarize=section["binarize"], seed=splits.seed + place)
+        for place, (table, rows) in enumerate(splits.tables())
+    ]
+    return of_lazy(lazy, f"{sum(map(len, lazy)):,} examples of a Hugging Face data set", section)
+
+
+def streamed_pictures(splits: Splits, reader: ItemReader, section: dict[str, Any]) -> Dataset:
+    """Pictures or arrays of a stream; the validation and test examples are in memory."""
+    if section["binarize"] == "fixed":
+        raise ConfigError("a stream cannot be drawn once", where="data.binarize", valid="none, dynamic")
+    dynamic = section["binarize"] == "dynamic"
+
+    def read(items: Sequence[Any]) -> Batch:
+        return as_batch(*reader.stack(items), dynamic=dynamic)
+
+    source, *held = splits.stream()
+    validation, test = (array_split(*reader.stack(items), section["binarize"], splits.seed) for items in held)
+    spec = DataSpec(
+        kind="image",
+        sample_shape=tuple(validation.x.shape[1:]),
+        source="a Hugging Face stream",
+        digest="",
+        classes=reader.classes,
+    )
+    train = StreamSplit(source, read, **stream_options(section))
+    return Dataset("hugging_face", spec, train, validation, test, section=section)
+
+
+def class_names(splits: Splits, reader: ItemReader, classes: Sequence[str] | None) -> Names:
+    """The names that were given, those of the column's feature, or what a table's column holds."""
+    if reader.label_column is None:
+        return as_labels(None, 0, where="data", classes=classes)[1]
+    if classes is not None:
+        return tuple(classes)
+    feature = (splits.train.features or {}).get(reader.label_column)
+    if names := getattr(feature, "names", None):
+        return tuple(names)
+    if splits.streamed:
+        return ()
+    labels = list(splits.train[reader.label_column])
+    return as_labels(labels, len(labels), where=f"column {reader.label_column}")[1]
+
+
+def refuse(settings: dict[str, Any], what: str) -> None:
+    """Raise `ConfigError` for a setting that has no effect on `what` the data is."""
+    for name, value in settings.items():
+        if value is not None:
+            raise ConfigError(
+                f"got {value!r}, and the data is {what}", where=f"data.{name}", remedy="leave it out"
+            )
