@@ -47,10 +47,14 @@ class Batch:
 
 
 class Progress(NamedTuple):
-    """Where training stands; what KL warm-up and the like depend on."""
+    """Where training stands; what KL warm-up and the like depend on.
 
-    step: int = 0
-    epoch: int = 0
+    In a compiled step `step` and `epoch` are 0-d tensors: use arithmetic and torch's functions on them, no
+    `if` and no `min`.
+    """
+
+    step: int | Tensor = 0
+    epoch: int | Tensor = 0
     max_steps: int = 1
 
 

@@ -163,13 +163,13 @@ class VAE(GenerativeModel):
             "kl_nats": kl.mean(),
         }
 
-    def beta_at(self, step: int) -> float:
+    def beta_at(self, step: int | Tensor) -> float | Tensor:
         """The weight of the KL at `step`: linear warm-up, then beta; in cycles as Fu et al. 2019
         (arXiv:1903.10145) have it.
         """
         warmup, cycle = self.config.kl_warmup_steps, self.config.kl_cycle_steps
         step = step % cycle if cycle else step
-        return self.config.beta * (min(1.0, step / warmup) if warmup else 1.0)
+        return self.config.beta * (torch.as_tensor(step / warmup).clamp(max=1.0) if warmup else 1.0)
 
     def log_weights(self, x: Tensor, samples: int) -> Tensor:
         """log p(x, z_k) / q(z_k|x) in nats, (samples, B), what importance sampling needs."""

@@ -9,12 +9,12 @@ Source: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from triptych.bundle import noise
 from triptych.bundle.manifest import LatentSampler, TensorSpec
@@ -116,8 +116,7 @@ class WGANGP(GenerativeModel):
 
     def generator_terms(self, n: int) -> Terms:
         """The generator's loss; no gradient is left on the critic."""
-        with held(self.critic):
-            loss = generator_loss(self.score(self.draw(n))).mean()
+        loss = generator_loss(self.score(self.draw(n), frozen=True)).mean()
         return Terms(loss, {"generator": loss})
 
     def draw(self, n: int) -> Tensor:
@@ -129,9 +128,12 @@ class WGANGP(GenerativeModel):
         image: Tensor = Generate(self)(z)
         return image.to(z.dtype)
 
-    def score(self, x: Tensor) -> Tensor:
-        """The critic's score of each flat example in [-1, 1]: (B, D) to (B,)."""
-        score: Tensor = self.critic(x)
+    def score(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+        """The critic's score of each flat example in [-1, 1]: (B, D) to (B,); `frozen` lets gradients pass
+        through the critic without being left on it.
+        """
+        weights = {name: w.detach() if frozen else w for name, w in self.critic.named_parameters()}
+        score: Tensor = functional_call(self.critic, weights, (x,))
         return score.squeeze(-1).to(x.dtype)  # under autocast the network's output is bfloat16
 
     def validate(self, batch: Batch) -> Terms:
@@ -175,13 +177,3 @@ class WGANGP(GenerativeModel):
 def to_players(x: Tensor) -> Tensor:
     """Images in [0, 1], (B, *sample_shape), as the players see them: flat, in [-1, 1]."""
     return 2 * x.flatten(1) - 1
-
-
-@contextmanager
-def held(player: nn.Module) -> Iterator[None]:
-    """Let gradients pass through `player` without being left on it."""
-    player.requires_grad_(False)
-    try:
-        yield
-    finally:
-        player.requires_grad_(True)

@@ -5,8 +5,9 @@
 128
 """
 
+from triptych.learn.train.record import Moment
 from triptych.learn.train.run import Run, open_run
 from triptych.learn.train.settings import LogSettings, TrainSettings
-from triptych.learn.train.trainer import Moment, Trainer
+from triptych.learn.train.trainer import Trainer
 
 __all__ = ["LogSettings", "Moment", "Run", "TrainSettings", "Trainer", "open_run"]

@@ -53,28 +53,27 @@ class Guard:
         self.steps.reset()
 
     def _replay(self, until: int) -> str:
-        """Take the same steps again, looking after each: they are the same to the bit, so it breaks again."""
+        """Take the same steps again, looking after each: they are the same to the bit, so it breaks again.
+        What was compiled is run eagerly here, where each gradient can be looked at.
+        """
         state, steps = self.steps.state, self.steps
         while state.counters.step < until:
-            steps.run()
+            steps.run(eager=True)
             if not steps.finite():
                 return f"{self._first_bad()} at step {state.counters.step}"
         return f"a value at or before step {until}"
 
     def _first_bad(self) -> str:
         for player in self.steps.state.players:
-            turn, meter = player.turn, self.steps.meters[player.turn.name]
-            if meter.sums is not None and not meter.sums.isfinite().all():
-                bad = [
-                    n for n, v in zip(("total", *meter.names), meter.sums, strict=True) if not v.isfinite()
-                ]
-                return f"loss term `{bad[-1]}` of turn `{turn.name}` is not finite"
-            owned = {id(p) for p in turn.parameters}
-            named = [(n, p) for n, p in self.steps.state.model.named_parameters() if id(p) in owned]
-            for name, p in named:
-                if p.grad is not None and not p.grad.isfinite().all():
-                    return f"the gradient of `{name}` is not finite"
-            for name, p in named:
-                if not p.isfinite().all():
-                    return f"the weight `{name}` is not finite"
+            turn = player.turn.name
+            if bad := self.steps.meters[turn].broken():
+                return f"loss term `{bad[-1]}` of turn `{turn}` is not finite"
+            name_of = {id(p): name for name, p in self.steps.state.model.named_parameters()}
+            gradients = self.steps.updates[turn].gradients
+            for weight, gradient in zip(player.weights, gradients, strict=False):
+                if gradient is not None and not gradient.isfinite().all():
+                    return f"the gradient of `{name_of[id(weight)]}` is not finite"
+            for weight in player.weights:
+                if not weight.isfinite().all():
+                    return f"the weight `{name_of[id(weight)]}` is not finite"
         return "a gradient norm is not finite"

@@ -7,52 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
-from torch import Tensor
-
-from triptych.learn.models.base import Terms
 
 Row = dict[str, Any]
-
-
-class Meter:
-    """Means of one player's terms since the last reset, summed on the device: no number leaves it in
-    between.
-    """
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self.names: tuple[str, ...] = ()
-        self.count, self.updates = 0, 0
-        self.sums: Tensor | None = None
-        self.norms: Tensor | None = None
-
-    def add(self, terms: Terms) -> None:
-        """Count one batch's terms."""
-        self.names = tuple(terms.named)
-        values = torch.stack([terms.total.detach(), *(v.detach() for v in terms.named.values())]).float()
-        self.sums = values if self.sums is None else self.sums.add_(values)
-        self.count += 1
-
-    def add_norm(self, norm: Tensor) -> None:
-        """Count one update's gradient norm."""
-        self.norms = norm.clone() if self.norms is None else self.norms.add_(norm)
-        self.updates += 1
-
-    def finite(self) -> bool:
-        """Whether every term and every gradient norm so far was a number."""
-        return all(bool(t.isfinite().all()) for t in (self.sums, self.norms) if t is not None)
-
-    def means(self) -> tuple[dict[str, float], float]:
-        """Mean of every named term (`total` when the model names none), and of the gradient norm."""
-        assert self.sums is not None
-        assert self.norms is not None
-        total, *named = (self.sums / self.count).tolist()
-        terms = dict(zip(self.names, named, strict=True)) or {"total": total}
-        return terms, float(self.norms) / self.updates
 
 
 class MetricsLog:

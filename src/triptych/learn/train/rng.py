@@ -22,19 +22,28 @@ def seed_all(seed: int) -> None:
 
 
 def capture() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The three global states: torch's as a tensor, numpy's and Python's as JSON."""
+    """All global states: torch's (and that of the GPU in use) as tensors, numpy's and Python's as JSON."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, words, following = random.getstate()
     facts = {
         "numpy": [str(kind), np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)],
         "python": [version, list(words), following],
     }
-    return {"torch": torch.get_rng_state()}, facts
+    tensors = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        tensors["mps"] = torch.mps.get_rng_state()
+    return tensors, facts
 
 
 def restore(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Go back to a captured state."""
     torch.set_rng_state(tensors["torch"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])
+    if "mps" in tensors and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(tensors["mps"])
     kind, keys, position, has_gauss, gauss = facts["numpy"]
     np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, gauss))
     version, words, following = facts["python"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from math import cos, pi
 
-from triptych.learn.train.settings import TrainSettings
+from triptych.learn.train.settings import TrainSettings, TurnSettings
 
 
-def rate_factor(settings: TrainSettings, step: int, total: int) -> float:
+def rate_factor(settings: TrainSettings | TurnSettings, step: int, total: int) -> float:
     r"""What the base learning rate is multiplied by at `step` of `total` (both count from 0), in [0, 1].
 
     $$ \tfrac12 \left(1 + \cos \pi \tfrac{t - w}{T - w}\right) \quad t \ge w, \qquad \tfrac{t + 1}{w} \quad
@@ -16,9 +16,9 @@ def rate_factor(settings: TrainSettings, step: int, total: int) -> float:
     Source: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5 without restarts; the linear warm-up is the
     usual one. `warmup_linear` falls as 1 - (t - w) / (T - w) instead (Devlin et al. 2019, arXiv:1810.04805).
     """
-    if settings.schedule == "constant":
+    if settings.schedule in (None, "constant"):
         return 1.0
-    warmup = min(settings.warmup_steps, total)
+    warmup = min(settings.warmup_steps or 0, total)
     if step < warmup:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -14,19 +15,41 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
+Schedule = Literal["constant", "cosine", "warmup_cosine", "warmup_linear"]
+
 DEFAULT_EPOCHS = 10
+DEFAULT_STEPS = 2_000  # at least so many, when neither epochs nor steps are given
+
+
+class TurnSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one player moves. What is not given is as `[train]` has it, and what that leaves open is the
+    turn's own.
+    """
+
+    learning_rate: Positive | None = None
+    betas: tuple[Share, Share] | None = None
+    weight_decay: NotNegative | None = None
+    grad_clip: Positive | None = None
+    schedule: Schedule | None = None
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to train. `learning_rate`, `betas` and `weight_decay` are each turn's own unless given.
+    """How to train. `learning_rate`, `betas` and `weight_decay` are each turn's own unless given; `turns`
+    holds what differs from turn to turn, by the turn's name.
 
     A *step* is one full round of all turns. Training ends at `max_epochs` or `max_steps`, whichever comes
-    first (10 epochs when neither is given), or when `patience` validations in a row did not improve the
-    validation term `metric` (the model's own choice unless given; lower is better) by `min_delta`; `best` is
-    the checkpoint where it was lowest. `accumulate` batches make one update. A validation, with a
-    checkpoint, happens after each epoch, or every `validate_every_steps`; `checkpoint_every_steps` adds
+    first (when neither is given: 10 epochs, or as many as make 2,000 steps), or when `patience` validations
+    in a row did not improve the validation term `metric` (the model's own choice unless given; lower is
+    better) by `min_delta`; `best` is the checkpoint where it was lowest. `accumulate` batches make one
+    update. A validation, with a checkpoint, happens after each epoch, or every `validate_every_steps`;
+    `checkpoint_every_steps` adds
     checkpoints in between, of which the newest `keep_last` stay. `guard_retries` is how often training may
     roll back after a NaN or infinity, with half the step size each time.
+
+    `batch_size` counts the rows of all processes together. `device` is `auto` (a GPU if there is one), `cpu`,
+    `cuda` or `mps`. `compile` makes one graph of each update, optimiser included: `auto` does so where a
+    compiler is there and at least 2,000 updates lie ahead, enough to repay it.
     """
 
     max_epochs: AtLeastOne | None = None
@@ -38,7 +61,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     weight_decay: NotNegative | None = None
     grad_clip: Positive | None = None
     accumulate: AtLeastOne = 1
-    schedule: Literal["constant", "cosine", "warmup_cosine", "warmup_linear"] = "constant"
+    schedule: Schedule = "constant"
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
     ema_decay: Share | None = None
     precision: Literal["f32", "bf16"] = "f32"
@@ -51,14 +74,14 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     guard_retries: Annotated[int, msgspec.Meta(ge=0)] = 5
     threads: AtLeastOne | None = None
     device: str = "cpu"
+    compile: Literal["auto"] | bool = "auto"
+    turns: dict[str, TurnSettings] = {}
 
     def __post_init__(self) -> None:
-        if self.warmup_steps and not self.schedule.startswith("warmup"):
-            raise ConfigError(
-                f"got {self.warmup_steps} with schedule `{self.schedule}`, where it has no effect",
-                where="train.warmup_steps",
-                remedy='set train.schedule = "warmup_cosine" or "warmup_linear"',
-            )
+        _check_warmup(self.warmup_steps, self.schedule, "train")
+        for name, turn in self.turns.items():
+            merged = self.of_turn(name)
+            _check_warmup(turn.warmup_steps or 0, merged.schedule, f"train.turns.{name}")
         if self.min_delta and self.patience is None:
             raise ConfigError(
                 f"got {self.min_delta:g} without patience, where it has no effect",
@@ -66,13 +89,41 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 remedy="set train.patience",
             )
 
+    def of_turn(self, name: str) -> TurnSettings:
+        """The settings of the turn of this name, with what it shares with the others filled in."""
+        own = self.turns.get(name, TurnSettings())
+        fields = (field.name for field in msgspec.structs.fields(TurnSettings))
+        given = {field: getattr(own, field) for field in fields}
+        return TurnSettings(**{k: getattr(self, k) if v is None else v for k, v in given.items()})
+
+    def check_turns(self, names: Iterable[str]) -> None:
+        """Raise `ConfigError` about settings of a turn that the model does not have."""
+        valid = list(names)
+        for name in self.turns:
+            if name not in valid:
+                raise ConfigError(
+                    "the model has no such turn",
+                    where=f"train.turns.{name}",
+                    valid=", ".join(valid),
+                    remedy=nearest(name, valid),
+                )
+
     def total_steps(self, steps_per_epoch: int) -> int:
         """Steps at which training ends at the latest."""
         epochs = self.max_epochs
         if epochs is None and self.max_steps is None:
-            epochs = DEFAULT_EPOCHS
+            epochs = max(DEFAULT_EPOCHS, math.ceil(DEFAULT_STEPS / steps_per_epoch))
         bounds = (self.max_steps, None if epochs is None else epochs * steps_per_epoch)
         return min(bound for bound in bounds if bound is not None)
+
+
+def _check_warmup(steps: int, schedule: str | None, where: str) -> None:
+    if steps and not (schedule or "").startswith("warmup"):
+        raise ConfigError(
+            f"got {steps} with schedule `{schedule}`, where it has no effect",
+            where=f"{where}.warmup_steps",
+            remedy=f'set {where}.schedule = "warmup_cosine" or "warmup_linear"',
+        )
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

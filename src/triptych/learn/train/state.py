@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-import torch
 from torch import Tensor, nn
 
 from triptych.errors import CheckpointError
 from triptych.learn.data.split import Cursor, Sampler
-from triptych.learn.models.base import GenerativeModel, Turn
+from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import rng
+from triptych.learn.train.player import Player
 from triptych.learn.train.settings import TrainSettings
 
 Tensors = dict[str, dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Player:
-    """A turn with its optimiser."""
-
-    turn: Turn
-    optimizer: torch.optim.Optimizer
-    learning_rate: float
-
-
-def player(turn: Turn, settings: TrainSettings) -> Player:
-    """AdamW (Adam when the weight decay is 0); biases and gains, which have one axis, are never decayed."""
-    rate = turn.learning_rate if settings.learning_rate is None else settings.learning_rate
-    decay = turn.weight_decay if settings.weight_decay is None else settings.weight_decay
-    groups = [
-        {"params": [p for p in turn.parameters if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in turn.parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    betas = settings.betas or turn.betas
-    return Player(turn, torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True), rate)
 
 
 class Counters(msgspec.Struct):
@@ -86,7 +65,9 @@ class TrainingState:
 
     def __init__(self, model: GenerativeModel, sampler: Sampler, settings: TrainSettings) -> None:
         self.model, self.sampler = model, sampler
-        self.players = [player(turn, settings) for turn in model.turns()]
+        turns = model.turns()
+        settings.check_turns(turn.name for turn in turns)
+        self.players = [Player(turn, settings.of_turn(turn.name)) for turn in turns]
         self.counters = Counters()
         self.ema: dict[str, Tensor] = {}
         if settings.ema_decay is not None:
@@ -103,13 +84,26 @@ class TrainingState:
             else:
                 self.ema[name].copy_(tensor)
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model holds the moving average of its weights, where one is kept."""
+        if not self.ema:
+            yield
+            return
+        present = {name: tensor.clone() for name, tensor in weights(self.model).items()}
+        load_weights(self.model, self.ema, "moving average")
+        try:
+            yield
+        finally:
+            load_weights(self.model, present, "weights")
+
     def tensors(self) -> Tensors:
         """Every tensor, grouped by the file it goes to. Not copies."""
         optimizer = {
-            f"{player.turn.name}.{index}.{key}": value
+            f"{player.turn.name}.{index}.{key}": tensor
             for player in self.players
-            for index, entry in player.optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
+            for index, moments in enumerate(player.moments)
+            for key, tensor in moments.tensors().items()
         }
         groups = {"model": weights(self.model), "optimizer": optimizer, "rng": rng.capture()[0]}
         return {**groups, "ema": self.ema} if self.ema else groups
@@ -125,8 +119,8 @@ class TrainingState:
     def load(self, tensors: Tensors, facts: dict[str, Any], where: str = "snapshot") -> None:
         """Take over a state that `tensors` and `facts` gave."""
         load_weights(self.model, tensors["model"], where)
-        for player in self.players:
-            _load_optimizer(player, tensors["optimizer"])
+        for name, tensor in self.tensors()["optimizer"].items():
+            tensor.copy_(tensors["optimizer"][name])
         for name, tensor in self.ema.items():
             tensor.copy_(tensors["ema"][name])
         self.counters = msgspec.convert(facts["counters"], Counters)
@@ -139,13 +133,3 @@ class TrainingState:
             file: {name: t.clone() for name, t in group.items()} for file, group in self.tensors().items()
         }
         return copies, self.facts()
-
-
-def _load_optimizer(player: Player, saved: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in saved.items():
-        turn, index, key = name.rsplit(".", 2)
-        if turn == player.turn.name:
-            state.setdefault(int(index), {})[key] = tensor.clone()
-    groups = player.optimizer.state_dict()["param_groups"]
-    player.optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,267 @@
+"""One call of `fit`: set up, then steps between stops.
+
+Between two *stops* (a logged step, a validation, a checkpoint, the end) the loop only takes steps. At a stop
+it checks that all is finite, logs, validates, saves. A stop depends on the step alone, so a resumed run stops
+where the first did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from triptych.errors import DataError
+from triptych.learn.data.dataset import Dataset
+from triptych.learn.data.split import Cursor, Sampler
+from triptych.learn.models.base import GenerativeModel
+from triptych.learn.train import checkpoint, rng
+from triptych.learn.train.device import set_threads
+from triptych.learn.train.guard import Guard
+from triptych.learn.train.record import Callback, Record, Silence
+from triptych.learn.train.resume import Saved, read_saved
+from triptych.learn.train.run import Run, describe, open_run
+from triptych.learn.train.settings import LogSettings, TrainSettings
+from triptych.learn.train.state import TrainingState, load_weights
+from triptych.learn.train.steps import Steps
+from triptych.learn.train.update import can_compile
+from triptych.learn.train.validation import check_metric, judge, validate
+from triptych.learn.train.world import World
+
+COMPILE_FROM_UPDATES = 2_000  # fewer do not repay the time that compiling takes
+
+
+class Session:
+    """Trains `model` on `data` in the folder `out`."""
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        data: Dataset,
+        settings: TrainSettings,
+        log: LogSettings,
+        callbacks: Sequence[Callback],
+        *,
+        out: Path,
+        resume: Path | None,
+        world: World,
+        device: torch.device,
+    ) -> None:
+        self.model, self.data, self.settings, self.log, self.out = model, data, settings, log, out
+        self.world, self.metric = world, settings.metric or model.validation_metric
+        self.config = describe(model, data, settings, log)
+        saved = None if resume is None else read_saved(resume, self.config)
+        self.threads, self.notes = set_threads(self._threads(saved))
+        for name, split in (("training", data.train), ("validation", data.validation)):
+            if len(split) == 0:
+                raise DataError(f"the {name} split is empty", where=data.name)
+        model.to(device).train()
+        sampler = Sampler(data.train, settings.batch_size, Cursor(settings.seed))
+        world.check(sampler.batch_size)
+        self.state = TrainingState(model, sampler, settings)
+        turns = [player.turn for player in self.state.players]
+        draws = sum(turn.updates * turn.needs_data for turn in turns) * settings.accumulate
+        steps_per_epoch = max(1, sampler.per_epoch // max(1, draws))
+        self.total = settings.total_steps(steps_per_epoch)
+        self.steps = Steps(
+            self.state,
+            settings,
+            world,
+            device,
+            total=self.total,
+            steps_per_epoch=steps_per_epoch,
+            compiled=self._compiled(saved, device, self.total * sum(turn.updates for turn in turns)),
+        )
+        if saved is not None:
+            self.state.load(saved.tensors, saved.facts, where=str(resume))
+        else:
+            rng.seed_all(settings.seed)
+        self.first_step = self.state.counters.step
+        self.record = Silence()
+        if world.leads:
+            self.record = Record(
+                out,
+                self.config,
+                model,
+                data,
+                log,
+                callbacks,
+                first_step=self.first_step,
+                total=self.total,
+                examples_per_step=draws * sampler.batch_size,
+                metrics_bytes=0 if saved is None else saved.facts["metrics_bytes"],
+                before_s=0.0 if saved is None else saved.facts["elapsed_s"],
+            )
+
+    def _threads(self, saved: Saved | None) -> int | None:
+        """Those of the checkpoint, as long as as many processes train."""
+        if saved is not None and saved.facts.get("processes", 1) == self.world.size:
+            return int(saved.facts["threads"])
+        return self.settings.threads
+
+    def _compiled(self, saved: Saved | None, device: torch.device, updates: int) -> bool:
+        """Whether the step is compiled. That decides the last bits: a resumed run does as the first did."""
+        wanted = self.settings.compile
+        if wanted == "auto":
+            wanted = self.world.size == 1 and updates >= COMPILE_FROM_UPDATES
+            if saved is not None and saved.facts.get("processes", 1) == self.world.size:
+                wanted = bool(saved.facts.get("compiled", False))
+            if wanted and not can_compile(device):
+                self.notes.append("there is no C++ compiler: the step stays eager, and slower")
+                wanted = False
+        return wanted
+
+    def run(self) -> Run:
+        """Train to the end."""
+        try:
+            self._begin()
+            self._loop()
+            best = self.out / "checkpoints" / "best"
+            self.world.agree(lambda: None)  # the leader has written it
+            tensors = checkpoint.read(best)[0]
+            load_weights(self.model, tensors.get("ema", tensors["model"]), str(best))
+            self.model.eval()
+            self._summarise(finished=True)
+            self.record.finish()
+        except KeyboardInterrupt:
+            self.record.say(self._where_it_stands())
+            raise
+        finally:
+            self.record.close()
+        self.world.agree(lambda: None)
+        return open_run(self.out, model=self.model)
+
+    def _begin(self) -> None:
+        for note in self.notes:
+            self.record.say(note)
+        counters = self.state.counters
+        if self.first_step == 0:
+            counters.first_validation = self._validate()
+        else:
+            best_step = counters.best_step or counters.step
+            self.record.point(counters.step, best_step, self.settings.keep_last)
+            self.record.say(f"resumed at step {self.first_step}")
+        if self.steps.compiled and counters.step < self.total:
+            self.record.say("compiling the training step: 10 to 60 s, once")
+
+    def _loop(self) -> None:
+        guard = Guard(self.steps, self.settings.guard_retries)
+        while (counters := self.state.counters).step < self.total and not self._patience_is_over():
+            stop = self._next_stop()
+            while self.state.counters.step < stop:
+                self.steps.run()
+            if not self.steps.finite():
+                self.record.say(f"{guard.roll_back()}: rolled back to step {self.state.counters.step}")
+                continue
+            self._log_training()
+            validation = stop == self.total or stop % self._validation_period() == 0
+            if validation:
+                judge(counters, self._validate(), self.metric, self.settings.min_delta)
+            every = self.settings.checkpoint_every_steps
+            if validation or (every is not None and stop % every == 0):
+                self._save()
+            guard.keep()
+
+    def _where_it_stands(self) -> str:
+        last = self.out / "checkpoints" / "last"
+        if not last.exists():
+            return f"interrupted at step {self.state.counters.step}, before the first checkpoint"
+        step = int(last.resolve().name.removeprefix("step-"))
+        return f"interrupted at step {self.state.counters.step}; --resume auto goes on from step {step}"
+
+    def _validation_period(self) -> int:
+        return self.settings.validate_every_steps or self.steps.steps_per_epoch
+
+    def _next_stop(self) -> int:
+        step = self.state.counters.step
+        periods = [self.log.every_steps, self._validation_period()]
+        if self.settings.checkpoint_every_steps is not None:
+            periods.append(self.settings.checkpoint_every_steps)
+        return min(self.total, *((step // period + 1) * period for period in periods))
+
+    def _log_training(self) -> None:
+        means = {name: meter.means() for name, meter in self.steps.meters.items()}
+        terms = {name: value for named, _ in means.values() for name, value in named.items()}
+        step = self.state.counters.step
+        rates = {p.turn.name: self.steps.rate(p, step - 1) for p in self.state.players}
+        norms = {turn: norm for turn, (_, norm) in means.items()}
+        self.record.row(self._row("train", terms), {"lr": per_turn(rates), "grad_norm": per_turn(norms)})
+        self.steps.reset()
+        self.record.progress(step, self.steps.epoch(step), terms)
+
+    def _row(self, split: str, terms: dict[str, float]) -> dict[str, Any]:
+        step = self.state.counters.step
+        return {"step": step, "epoch": self.steps.epoch(step), "split": split, **terms}
+
+    def _validate(self) -> dict[str, float]:
+        """The leader's validation and samples, which leave no trace in training; all learn its terms."""
+        terms = self.world.agree(self._terms)
+        step = self.state.counters.step
+        self.record.row(self._row("validation", terms), {})
+        if not math.isfinite(terms[self.metric]):
+            self.record.say(f"validation: {self.metric} is {terms[self.metric]}")
+        self.record.validated(step, terms)
+        self._summarise(finished=False)
+        return terms
+
+    def _terms(self) -> dict[str, float]:
+        self.model.eval()
+        with self.state.averaged(), rng.borrowed():
+            terms = validate(self.model, self.data.validation, self.steps)
+            check_metric(self.metric, terms)
+            self.record.sample(self.state.counters.step)
+        self.model.train()
+        return terms
+
+    def _patience_is_over(self) -> bool:
+        patience, counters = self.settings.patience, self.state.counters
+        if patience is None or counters.stale < patience:
+            return False
+        self.record.say(f"stopped early: no improvement in {patience} validations")
+        return True
+
+    def _save(self) -> None:
+        counters = self.state.counters
+        facts = {
+            **self.state.facts(),
+            "config": {k: v for k, v in self.config.items() if k != "log"},
+            "threads": self.threads,
+            "processes": self.world.size,
+            "compiled": self.steps.compiled,
+        }
+        best_step = counters.best_step or counters.step
+        self.record.save(counters.step, self.state.tensors(), facts, best_step, self.settings.keep_last)
+
+    def _summarise(self, *, finished: bool) -> None:
+        counters = self.state.counters
+        self.record.summarise(
+            {
+                "finished": finished,
+                "family": self.model.family,
+                "dataset": self.data.name,
+                "seed": self.settings.seed,
+                "threads": self.threads,
+                "processes": self.world.size,
+                "device": str(self.steps.device),
+                "compiled": self.steps.compiled,
+                "compile_s": self._compile_s(),
+                "steps": counters.step,
+                "epochs": self.steps.epoch(counters.step) + 1 if counters.step else 0,
+                "rollbacks": counters.rollbacks,
+                "validation_metric": self.metric,
+                "first_validation": counters.first_validation,
+                "last_validation": counters.last_validation,
+                "best_validation": {"step": counters.best_step, **counters.best_validation},
+            }
+        )
+
+    def _compile_s(self) -> float | None:
+        return round(self.steps.first_s or 0.0, 3) if self.steps.compiled else None
+
+
+def per_turn(values: dict[str, float]) -> float | dict[str, float]:
+    """The number itself in a game of one, otherwise one per turn."""
+    return next(iter(values.values())) if len(values) == 1 else values

@@ -1,0 +1,115 @@
+"""One update of one player: what it pays, the gradients, their norm, the move. The same lines run eagerly or
+compiled into one graph.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from triptych.learn.maths.optimizers import clip_factor
+from triptych.learn.models.base import Batch, GenerativeModel, Progress
+from triptych.learn.train.meter import stacked
+from triptych.learn.train.player import Player
+from triptych.learn.train.world import World
+
+Paid = tuple[tuple[str, ...], Tensor]  # the names of the terms; the total, the terms and the gradient norm
+Gradients = Sequence[Tensor | None]
+CXX_COMPILERS = ("g++", "clang++", "c++")
+
+
+class Update:
+    """One update of one player.
+
+    Args:
+        autocast: makes the context in which the loss is computed.
+        compiled: compile the whole update, optimiser included; the first one then takes long.
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        player: Player,
+        world: World,
+        autocast: Callable[[], AbstractContextManager[object]],
+        *,
+        compiled: bool,
+    ) -> None:
+        self.model, self.player, self.world, self.autocast = model, player, world, autocast
+        self.gradients: Gradients = ()  # of the last eager update, for whoever looks for what broke
+        self._graph = compile_whole(self._run) if compiled else None
+
+    def __call__(self, batches: list[Batch], progress: Progress, rate: float, *, eager: bool = False) -> Paid:
+        """Update on the mean loss over `batches`."""
+        if self._graph is None or eager:
+            return self._run(batches, progress, rate)
+        device = batches[0].x.device
+        paid: Paid = self._graph(batches, on_device(progress, device), torch.tensor(rate, device=device))
+        return paid
+
+    def _run(self, batches: list[Batch], progress: Progress, rate: float | Tensor) -> Paid:
+        names, values, gradients = self._pay(batches, progress)
+        found = [g for g in gradients if g is not None]
+        averaged = iter(self.world.average(found))
+        gradients = [None if g is None else next(averaged) for g in gradients]
+        norm = get_total_norm([g for g in gradients if g is not None])
+        if self.player.settings.grad_clip is not None:
+            factor = clip_factor(norm, self.player.settings.grad_clip)
+            gradients = [None if g is None else g * factor for g in gradients]
+        with torch.no_grad():
+            self.player.move(gradients, rate)
+        if not torch.compiler.is_compiling():
+            self.gradients = gradients
+        return names, torch.cat([values, norm[None]])
+
+    def _pay(self, batches: list[Batch], progress: Progress) -> tuple[tuple[str, ...], Tensor, Gradients]:
+        """Terms and gradients, averaged over `batches`."""
+        names: tuple[str, ...] = ()
+        values = torch.zeros(())
+        gradients: Gradients = [None] * len(self.player.moments)
+        for batch in batches:
+            with self.world.noise(len(batch)), self.autocast():
+                terms = self.model.loss(batch, self.player.turn, progress)
+            share = terms.total / len(batches)
+            fresh = torch.autograd.grad(share, self.player.weights, allow_unused=True)
+            gradients = [added(a, b) for a, b in zip(gradients, fresh, strict=True)]
+            names, values = tuple(terms.named), values + stacked(terms.total, terms.named) / len(batches)
+        return names, values, gradients
+
+
+def added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of what is there."""
+    return b if a is None else a if b is None else a + b
+
+
+def on_device(progress: Progress, device: torch.device) -> Progress:
+    """The same with tensors for what changes, so that a graph need not be made anew at each step."""
+    step, epoch = (torch.tensor(float(n), device=device) for n in (progress.step, progress.epoch))
+    return Progress(step, epoch, progress.max_steps)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether there is a compiler for this device: a C++ one for the CPU, Triton for a GPU."""
+    if device.type == "cpu":
+        return any(shutil.which(name) for name in CXX_COMPILERS)
+    return device.type == "cuda"
+
+
+def compile_whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as one graph, autograd included. Only tensors' shapes and types are looked at before each
+    call: of what else the graph depends on, nothing changes during a run.
+    """
+    import torch._dynamo.config
+
+    torch._dynamo.config.trace_autograd_ops = True
+    options: dict[str, Any] = {
+        "fallback_random": True,
+        "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe,
+    }
+    return torch.compile(function, options=options)
