@@ -155,6 +155,13 @@ class GenerativeModel(nn.Module, ABC):
         """Reconstructions of `x` for the report, or None for families that have none."""
         return None
 
+    def diagnose(self, batches: Iterable[Batch]) -> dict[str, float | list[float]]:
+        """Signs of a collapse to come, over validation batches: for the log, the report and the alarms.
+
+        It is called in evaluation mode, without gradients, and may draw from torch's global generator.
+        """
+        return {}
+
     def refuse(self, condition: object | None) -> None:
         """Raise `InputError` if a condition is given to a family that takes none."""
         if condition is not None:

@@ -21,6 +21,7 @@ from triptych.bundle.manifest import LatentSampler, TensorSpec
 from triptych.learn.maths.bounds import elbo, free_bits, iwae
 from triptych.learn.maths.gaussian import kl_to_standard_normal, log_density, reparameterize
 from triptych.learn.maths.likelihoods import LIKELIHOODS
+from triptych.learn.maths.support import active
 from triptych.learn.models.base import Batch, Config, GenerativeModel, Graph, Progress, Terms, Turn
 from triptych.learn.models.figures import mean_and_error
 from triptych.learn.nn import MLP
@@ -189,6 +190,15 @@ class VAE(GenerativeModel):
     def reconstruct(self, x: Tensor) -> Tensor:
         """The mean image at the mean of q(z|x)."""
         return self.decode(self.encode(x)[0])
+
+    def diagnose(self, batches: Iterable[Batch]) -> dict[str, float | list[float]]:
+        """`active_units`, and `kl_per_dimension`: the mean KL of each latent, in nats."""
+        encoded = [self.encode(batch.x) for batch in batches]
+        mean, log_var = (torch.cat(part) for part in zip(*encoded, strict=True))
+        if len(mean) < 2:
+            return {}
+        kl = kl_to_standard_normal(mean[..., None], log_var[..., None]).mean(0)
+        return {"active_units": int(active(mean).sum()), "kl_per_dimension": kl.tolist()}
 
     def figures(self, batches: Iterable[Batch]) -> dict[str, float]:
         """The ELBO and the importance-weighted bound, in nats: means over examples, with standard errors."""

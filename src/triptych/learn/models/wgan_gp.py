@@ -18,14 +18,22 @@ from torch.func import functional_call
 
 from triptych.bundle import noise
 from triptych.bundle.manifest import LatentSampler, TensorSpec
-from triptych.learn.maths.adversarial import critic_loss, generator_loss, gradient_penalty, interpolate
+from triptych.learn.maths.adversarial import (
+    critic_loss,
+    generator_loss,
+    gradient_penalty,
+    interpolate,
+    slope,
+)
+from triptych.learn.maths.support import covered, spread
 from triptych.learn.maths.transport import directions, frechet, principal_axes, sliced_wasserstein_1
 from triptych.learn.models.base import Batch, Config, GenerativeModel, Graph, Progress, Terms, Turn
 from triptych.learn.models.figures import mean_and_error
 from triptych.learn.nn import MLP
 
 PROJECTIONS = 128  # directions of the sliced Wasserstein distance in validation
-PCA_AXES = 32  # dimensions of the space of the Fréchet distance
+PCA_AXES = 32  # dimensions of the space of the Fréchet distance and of coverage
+NEIGHBOURS = 5  # of coverage
 
 
 class WGANGPConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="wgan-gp"):
@@ -149,6 +157,23 @@ class WGANGP(GenerativeModel):
         self.refuse(condition)
         z = noise.normal([seed] * n, range(n), (self.config.latent_dim,))
         return self.generate(torch.from_numpy(z).to(next(self.parameters())))
+
+    def diagnose(self, batches: Iterable[Batch]) -> dict[str, float | list[float]]:
+        """The critic's slope between data and samples, which should be 1; the coverage of the data by as many
+        samples in the space of its principal axes, and how much these differ among themselves, over the data.
+        """
+        real = torch.cat([batch.x for batch in batches]).flatten(1)
+        if len(real) <= NEIGHBOURS:
+            return {}
+        fake = self.sample(len(real)).flatten(1)
+        between = interpolate(to_players(real), to_players(fake), torch.rand(len(real), 1))
+        centre, axes = principal_axes(real.double(), PCA_AXES)
+        data, samples = ((x.double() - centre) @ axes for x in (real, fake))
+        return {
+            "critic_slope": slope(self.score, between).mean().item(),
+            "coverage": covered(data, samples, NEIGHBOURS).double().mean().item(),
+            "diversity": (spread(samples) / spread(data)).item(),
+        }
 
     def figures(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Distances of as many samples from the data: sliced Wasserstein-1, Fréchet in a PCA space."""
