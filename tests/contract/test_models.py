@@ -27,6 +27,8 @@ VARIANTS = {
     "vae-gaussian": ("vae", VAE | {"likelihood": "gaussian", "sigma": 0.3, "beta": 4.0}),
     "vae-learned-sigma": ("vae", VAE | {"likelihood": "gaussian", "sigma": "learned", "hidden": ()}),
     "vae-warm-up": ("vae", VAE | {"kl_warmup_steps": 10, "free_bits_nats": 0.001}),
+    "vae-conditional": ("vae", VAE | {"classes": 3}),
+    "wgan-gp-conditional": ("wgan-gp", WGAN_GP | {"classes": 3}),
     "transformer-gpt2": (
         "transformer",
         TRANSFORMER | {"positions": "learned", "bias": True, "activation": "gelu_tanh", "dropout": 0.1},
@@ -37,6 +39,7 @@ VARIANTS = {
     ),
 }
 CASES = {family: (family, SMALL.get(family, {})) for family in FAMILIES} | VARIANTS
+CLASSES = 3
 FREE = {"critic.4.bias"}  # scores are only compared with each other: a constant added to all of them is free
 STEP = Progress(step=5, epoch=0, max_steps=10)
 
@@ -64,6 +67,11 @@ def examples(model: GenerativeModel, count: int = 6) -> Tensor:
     return torch.rand(count, *spec.shape)
 
 
+def labelled(x: Tensor) -> Batch:
+    """Examples with labels, for those who look at them."""
+    return Batch(x, torch.arange(len(x)) % CLASSES)
+
+
 class Few:
     """A split of a few examples."""
 
@@ -77,16 +85,16 @@ class Few:
         return torch.arange(len(self) + 0 * (seed + epoch))
 
     def take(self, index: Tensor) -> Batch:
-        return Batch(self.x[index])
+        return Batch(self.x[index], index % CLASSES)
 
     def whole(self, batch_size: int) -> Iterator[tuple[Batch, int]]:
         for x in self.x.split(batch_size):
-            yield Batch(x), len(x)
+            yield labelled(x), len(x)
 
 
 def test_every_loss_is_finite_and_every_named_term_is_a_finite_scalar(model: GenerativeModel) -> None:
     for turn in model.turns():
-        terms = model.loss(Batch(examples(model)), turn, STEP)
+        terms = model.loss(labelled(examples(model)), turn, STEP)
         for name, value in {"total": terms.total, **terms.named}.items():
             assert value.shape == (), name
             assert value.isfinite(), name
@@ -98,7 +106,7 @@ def test_every_parameter_plays_and_gets_a_gradient_in_its_own_turn_only(model: G
     for turn in model.turns():
         model.zero_grad()
         for _ in range(3):  # a ReLU may be asleep on one batch
-            model.loss(Batch(examples(model)), turn, STEP).total.backward()
+            model.loss(labelled(examples(model)), turn, STEP).total.backward()
         own = {id(parameter) for parameter in turn.parameters}
         for name, parameter in model.named_parameters():
             if id(parameter) in own:
@@ -112,7 +120,7 @@ def test_every_parameter_plays_and_gets_a_gradient_in_its_own_turn_only(model: G
 
 
 def test_the_loss_depends_on_the_global_generator_alone(model: GenerativeModel) -> None:
-    batch = Batch(examples(model))
+    batch = labelled(examples(model))
     for turn in model.turns():
         totals = []
         for _ in range(2):
@@ -123,7 +131,7 @@ def test_the_loss_depends_on_the_global_generator_alone(model: GenerativeModel) 
 
 def test_the_loss_is_finite_and_close_under_bfloat16_autocast(model: GenerativeModel) -> None:
     model.eval()
-    batch = Batch(examples(model))
+    batch = labelled(examples(model))
     for turn in model.turns():
         torch.manual_seed(3)
         exact = model.loss(batch, turn, STEP).total
@@ -135,7 +143,7 @@ def test_the_loss_is_finite_and_close_under_bfloat16_autocast(model: GenerativeM
 
 
 def test_a_few_updates_lower_the_validation_metric(model: GenerativeModel) -> None:
-    batch = Batch(examples(model, 1).repeat_interleave(64, 0))
+    batch = labelled(examples(model, 1).repeat_interleave(64, 0))
     optimisers = [(turn, torch.optim.Adam(turn.parameters, 5e-3, turn.betas)) for turn in model.turns()]
 
     def metric() -> float:
@@ -253,9 +261,11 @@ def test_the_sampler_says_how_samples_are_made(model: GenerativeModel) -> None:
     if isinstance(sampler, LatentSampler):
         graph = graphs[sampler.graph]
         z = torch.from_numpy(noise.normal([7, 7, 7], [0, 1, 2], sampler.latent_shape))
+        label = () if sampler.condition is None else (torch.tensor([0, 1, 2]),)
         assert graph.inputs[0].name == sampler.input
+        assert graph.inputs[1:] == (() if sampler.condition is None else (sampler.condition,))
         assert graph.outputs[0].name == sampler.output
-        assert graph.module(z).equal(model.sample(3, seed=7))
+        assert graph.module(z, *label).equal(model.sample(3, seed=7))
     else:
         cache = (sampler.kv_heads, sampler.block_size, sampler.head_dim)
         pasts = [spec for spec in graphs[sampler.graph].inputs if spec.shape[1:] == cache]
@@ -265,7 +275,7 @@ def test_the_sampler_says_how_samples_are_made(model: GenerativeModel) -> None:
 
 def test_reconstructions_are_images_of_the_same_shape_or_there_are_none(model: GenerativeModel) -> None:
     x = examples(model)
-    made = model.reconstruct(x)
+    made = model.reconstruct(x, torch.arange(len(x)) % CLASSES)
     assert made is None or made.shape == x.shape
 
 

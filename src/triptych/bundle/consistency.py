@@ -79,12 +79,29 @@ def of_latent(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[st
     sampler = manifest.sampler
     assert isinstance(sampler, LatentSampler)
     graph = graphs.get(sampler.graph)
+    label = sampler.condition
+    wanted: dict[str, tuple[int | str, ...]] = {sampler.input: (BATCH, *sampler.latent_shape)}
+    if label is not None:
+        yield from of_label(label)
+        wanted[label.name] = (BATCH,)
     if graph is None:
         yield f"the sampler names graph {sampler.graph!r}; valid: {', '.join(graphs)}"
-    elif shapes(graph.inputs) != {sampler.input: (BATCH, *sampler.latent_shape)}:
-        yield f"{graph.name} does not take the sampler's {sampler.input!r} of shape {sampler.latent_shape}"
+    elif shapes(graph.inputs) != wanted:
+        taken = f"{sampler.input!r} of shape {sampler.latent_shape}" + (
+            f" and {label.name!r}" if label else ""
+        )
+        yield f"{graph.name} does not take the sampler's {taken}"
+    elif label is not None and label not in graph.inputs:
+        yield f"the sampler's {label.name!r} is not as {graph.name} takes it"
     elif shapes(graph.outputs).get(sampler.output) != (BATCH, *manifest.sample.shape):
         yield f"the sampler's {sampler.output!r} is not an output of {graph.name} of a sample's shape"
+
+
+def of_label(spec: TensorSpec) -> Iterator[str]:
+    """What is wrong with the input that takes labels: they are int64, from 0 to a bound, one per row."""
+    bounded = spec.low == 0 and spec.high is not None and 0 <= spec.high < MAX_ELEMENTS
+    if spec.dtype != "int64" or spec.shape != (BATCH,) or not bounded:
+        yield f"the sampler's {spec.name!r} is no label: int64, one per row, from 0 to a bound"
 
 
 def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]:

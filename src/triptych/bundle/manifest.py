@@ -63,13 +63,22 @@ class GraphRecord(Record, frozen=True, kw_only=True):
     parity: Parity
 
 
-class LatentSampler(Record, frozen=True, kw_only=True, tag="latent", tag_field="kind"):
-    """Draw `input` from N(0, I) of shape `latent_shape`, run `graph`, read `output`: VAEs and GANs."""
+class LatentSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="latent", tag_field="kind"):
+    """Draw `input` from N(0, I) of shape `latent_shape`, run `graph`, read `output`: VAEs and GANs.
+
+    `condition` is the graph's other input in a conditional model: the label of each row, int64 from 0 on.
+    """
 
     graph: str
     input: str
     output: str
     latent_shape: tuple[int, ...]
+    condition: TensorSpec | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """How many labels there are; None for a model without a condition."""
+        return None if self.condition is None else int(self.condition.high or 0) + 1
 
 
 class TextSampler(Record, frozen=True, kw_only=True, tag="text", tag_field="kind"):
@@ -87,6 +96,10 @@ class TextSampler(Record, frozen=True, kw_only=True, tag="text", tag_field="kind
     layers: int
     kv_heads: int
     head_dim: int
+
+    @property
+    def classes(self) -> None:
+        """Text takes no label."""
 
 
 class FileRecord(Record, frozen=True, kw_only=True):

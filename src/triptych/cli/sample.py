@@ -19,6 +19,12 @@ def sample(
     out: Annotated[Path, typer.Option("--out", help="Where to: a file ending in .png, .npy or .txt.")],
     n: Annotated[int, typer.Option("--n", help="How many samples.")] = 16,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            help="Conditional models: JSON such as '{\"label\": 3}', or a list of labels in place of 3."
+        ),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Text: what to go on from; nothing if not given.")
     ] = None,
@@ -40,12 +46,13 @@ def sample(
     with load(bundle) as engine:
         if out.suffix == ".txt":
             refuse_without_text(engine)
+            refuse_condition(condition)
             length = MAX_TOKENS if max_tokens is None else max_tokens
             heat = 1.0 if temperature is None else temperature
             content = texts(engine, n, seed, prompt or "", length, heat).encode()
         else:
             refuse_text_settings(prompt=prompt, max_tokens=max_tokens, temperature=temperature)
-            content = arrays(engine, n, seed, out.suffix)
+            content = arrays(engine, n, seed, out.suffix, parsed(condition))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(content)
@@ -71,7 +78,7 @@ def texts(engine: Engine, n: int, seed: int, prompt: str, max_tokens: int, tempe
     return "\n\n---\n\n".join(made.values()) + "\n"
 
 
-def arrays(engine: Engine, n: int, seed: int, ending: str) -> bytes:
+def arrays(engine: Engine, n: int, seed: int, ending: str, condition: object | None) -> bytes:
     """`n` samples as a PNG grid or an .npy file."""
     from io import BytesIO
 
@@ -85,7 +92,7 @@ def arrays(engine: Engine, n: int, seed: int, ending: str) -> bytes:
         raise InputError(
             "its samples are no pictures", where=name, valid="a file ending in .npy, or .txt for text"
         )
-    samples = engine.sample(n, seed=seed)
+    samples = engine.sample(n, seed=seed, condition=condition)
     if ending == ".png":
         return png(samples)
     buffer = BytesIO()
@@ -101,6 +108,30 @@ def refuse_without_text(engine: Engine) -> None:
     if not isinstance(engine.manifest.sampler, TextSampler):
         name = engine.manifest.name
         raise InputError("it does not generate text", where=name, valid="a file ending in .png or .npy")
+
+
+def parsed(condition: str | None) -> object | None:
+    """The JSON of a condition, or None."""
+    import json
+
+    from triptych.errors import InputError
+
+    if condition is None:
+        return None
+    try:
+        return json.loads(condition)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise InputError(
+            f"got {condition!r}", where="--condition", valid="""JSON, such as '{"label": 3}'"""
+        ) from error
+
+
+def refuse_condition(condition: str | None) -> None:
+    """A text goes on from a prompt, so a condition has no effect there."""
+    from triptych.errors import ConfigError
+
+    if condition is not None:
+        raise ConfigError("has no effect here", where="--condition", remedy="for text use --prompt")
 
 
 def refuse_text_settings(**settings: object) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from triptych.bundle import noise, reader
+from triptych.bundle.condition import LABEL, row_labels
 from triptych.bundle.manifest import TOKENIZER, GraphRecord, LatentSampler, Manifest, TextSampler
 from triptych.errors import ConfigError, InputError, NotFoundError, nearest
 from triptych.infer.backend import Backend
@@ -55,6 +56,14 @@ def load(path: str | os.PathLike[str], engine: str = "auto", threads: int | None
         raise ConfigError(f"got {threads!r}", where="threads", valid=valid)
     bundle = reader.read(path)
     return Engine(bundle, BACKENDS["onnxruntime" if engine == "auto" else engine](bundle, count))
+
+
+def rows_of(labels: Sequence[int] | None, indices: Sequence[int], sampler: LatentSampler) -> Sequence[int]:
+    """The label of each row: as given and checked, or by default the index modulo the classes."""
+    classes = sampler.classes or 1
+    if labels is None:
+        return [index % classes for index in indices]
+    return row_labels({LABEL: list(labels)}, len(indices), classes) or ()
 
 
 class Engine:
@@ -117,25 +126,37 @@ class Engine:
         return {name: np.concatenate([part[name] for part in parts])[:rows] for name in parts[0]}
 
     def sample(self, n: int, *, seed: int = 0, condition: object | None = None) -> Array:
-        """`n` samples, shape (n, *sample_shape): number i is that of (`seed`, i). Raises `InputError`."""
+        """`n` samples, shape (n, *sample_shape): number i is that of (`seed`, i).
+
+        Args:
+            condition: for a conditional model `{"label": 3}`, or a list of `n` labels in place of the one; by
+                default each class in turn, number i being of class i modulo their number.
+
+        Raises: InputError.
+        """
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_SAMPLES:
             valid = f"an integer from 1 to {MAX_SAMPLES}"
             raise InputError(f"got {n!r}", where="n", valid=valid, remedy="`sample_rows` takes any indices")
-        if condition is not None:
-            raise InputError(
-                f"got {condition!r}", where="condition", valid="nothing: this model takes no condition"
-            )
-        return self.sample_rows([seed] * int(n), range(int(n)))
+        labels = row_labels(condition, int(n), self.manifest.sampler.classes)
+        return self.sample_rows([seed] * int(n), range(int(n)), labels)
 
-    def sample_rows(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
+    def sample_rows(
+        self, seeds: Sequence[int], indices: Sequence[int], labels: Sequence[int] | None = None
+    ) -> Array:
         """One sample per (seed, index), shape (len(seeds), *sample_shape). Row r depends on (seeds[r],
-        indices[r]) alone.
+        indices[r]) and, in a conditional model, labels[r] alone.
 
         A sample of a text model is a row of token ids: token 0, and what is drawn after it.
+
+        Args:
+            labels: one per row, as `row_labels` checks them; by default the index modulo the classes.
         """
         match self.manifest.sampler:
-            case LatentSampler(graph=graph, input=name, output=output, latent_shape=shape):
-                return self.run_rows(graph, {name: noise.normal(seeds, indices, shape)})[output]
+            case LatentSampler(graph=graph, input=name, output=output, latent_shape=shape) as sampler:
+                inputs = {name: noise.normal(seeds, indices, shape)}
+                if sampler.condition is not None:
+                    inputs[sampler.condition.name] = np.array(rows_of(labels, indices, sampler), np.int64)
+                return self.run_rows(graph, inputs)[output]
             case TextSampler():
                 return self._sample_tokens(seeds, indices)
 

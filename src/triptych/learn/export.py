@@ -40,7 +40,8 @@ from triptych.learn import graphs as onnx_graphs
 from triptych.learn import parity
 from triptych.learn.models.base import GenerativeModel, Graph
 
-PICTURES, TEXTS = 64, 4
+ROWS, COLUMNS, MAX_COLUMNS = 8, 8, 16  # of pictures
+TEXTS = 4
 THREADS = (1, 2)
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "safetensors")
 
@@ -171,4 +172,7 @@ def write_samples(folder: Path, manifest: Manifest, tokenizer: str | None) -> No
             texts = [engine.tokenizer.decode(row) for row in engine.sample(TEXTS, seed=0).tolist()]
             (folder / SAMPLES_TEXT).write_text("\n\n---\n\n".join(texts) + "\n", "utf-8")
         elif pictures.is_image(manifest.sample.shape):
-            (folder / SAMPLES_PICTURE).write_bytes(pictures.png(engine.sample(PICTURES, seed=0), scale=2))
+            classes = manifest.sampler.classes or 0
+            columns = classes if 1 < classes <= MAX_COLUMNS else COLUMNS  # a column for each class
+            drawn = engine.sample(ROWS * columns, seed=0)
+            (folder / SAMPLES_PICTURE).write_bytes(pictures.png(drawn, columns=columns, scale=2))

@@ -133,10 +133,13 @@ class ModelHandler:
 
 
 def sample(engine: Engine, works: Sequence[SampleWork]) -> list[Answer]:
-    """The samples of several requests from one call; each request's rows depend on its own seed alone."""
+    """The samples of several requests from one call; each request's rows depend on its own seed and labels
+    alone.
+    """
     seeds = [work.seed for work in works for _ in range(work.n)]
     indices = [index for work in works for index in range(work.n)]
-    rows = engine.sample_rows(seeds, indices)
+    labels = [label for work in works for label in work.labels or ()]
+    rows = engine.sample_rows(seeds, indices, labels or None)
     answers, start = [], 0
     for work in works:
         mine = rows[start : start + work.n]

@@ -12,11 +12,15 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag_field="op"):
 
 
 class SampleWork(Work, frozen=True, tag="sample"):
-    """Draw `n` samples of `seed` and write them as `accept`, a media type. The answer is the HTTP body."""
+    """Draw `n` samples of `seed` and write them as `accept`, a media type. The answer is the HTTP body.
+
+    `labels` are those of a conditional model, one per sample.
+    """
 
     n: int
     seed: int
     accept: str
+    labels: list[int] | None = None
 
 
 class RunWork(Work, frozen=True, tag="run"):

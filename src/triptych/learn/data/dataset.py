@@ -49,7 +49,22 @@ class Dataset:
         return {"vocab_size": self.spec.vocab_size, "block_size": self.spec.block_size}
 
     def check(self, config: Config) -> None:
-        """Raise `ConfigError` when a model of this config cannot take these examples."""
+        """Raise `ConfigError` when a model of this config cannot take these examples.
+
+        Whether a model is conditional is its own choice, so `classes` is no known field; but when it is, the
+        data must have as many.
+        """
+        classes = getattr(config, "classes", None)
+        if classes is not None and classes != len(self.spec.classes):
+            have = (
+                f"{len(self.spec.classes)} classes" if self.spec.classes else "no labels with known classes"
+            )
+            remedy = f"set model.classes to {len(self.spec.classes)}" if self.spec.classes else "leave it out"
+            raise ConfigError(
+                f"got {classes}, and the data set `{self.name}` has {have}",
+                where="model.classes",
+                remedy=remedy,
+            )
         for name, value in self.known_fields().items():
             have = getattr(config, name, value)
             if have != value:

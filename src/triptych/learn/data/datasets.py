@@ -119,6 +119,12 @@ def from_folder(
             size already.
         channels: 1 for grey, 3 for colour.
     """
+    if not path:
+        raise ConfigError(
+            "is missing", where="data.path", valid="a folder of pictures", remedy="set data.path=FOLDER"
+        )
+    if not Path(path).is_dir():
+        raise DataError("there is no such folder", where=path, valid="a folder of pictures")
     files = sorted(file for file in Path(path).rglob("*") if file.suffix.lower() in _PICTURES)
     if not files:
         raise DataError(

@@ -151,8 +151,10 @@ class GenerativeModel(nn.Module, ABC):
     def sample_spec(self) -> TensorSpec:
         """Shape (without batch), dtype and range of one sample."""
 
-    def reconstruct(self, x: Tensor) -> Tensor | None:
-        """Reconstructions of `x` for the report, or None for families that have none."""
+    def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor | None:
+        """Reconstructions of `x` for the report, or None for families that have none. A conditional model
+        needs the labels of `x`, (B,).
+        """
         return None
 
     def diagnose(self, batches: Iterable[Batch]) -> dict[str, float | list[float]]:

@@ -7,6 +7,7 @@ import re
 
 import msgspec
 
+from triptych.bundle.condition import row_labels
 from triptych.errors import InputError
 from triptych.serve.catalog import Model
 from triptych.serve.http.exchange import Exchange, check_depth, new_seed, parse
@@ -28,14 +29,13 @@ async def sample(exchange: Exchange, name: str) -> None:
     accept = exchange.accept((JSON, TEXT) if model.is_text else (JSON, NPY, PNG))
     body = await exchange.json(SampleBody)
     check_limit("n", body.n, gateway.settings.limits.rows)
-    if body.condition is not None:
-        raise InputError(f"model `{name}` takes none", where="condition", valid="null, or no such field")
+    labels = row_labels(body.condition, body.n, model.manifest.sampler.classes)
     seed = new_seed() if body.seed is None else body.seed
     headers = [*model.headers, (b"triptych-seed", b"%d" % seed)]
     if model.is_text:
         answer = await sample_texts(exchange, model, body.n, seed, accept)
     else:
-        work = SampleWork(name, body.n, seed, accept)
+        work = SampleWork(name, body.n, seed, accept, labels)
         ticket = gateway.submit(work, rows=body.n, key=(name, "sample"), deadline_s=exchange.deadline_s)
         exchange.watch(ticket.cancel)
         answer = await ticket.answer()

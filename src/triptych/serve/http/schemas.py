@@ -19,7 +19,9 @@ class SampleBody(Body, frozen=True):
 
     n: Annotated[int, Meta(ge=1, description="how many samples")] = 1
     seed: Seed | None = None
-    condition: Annotated[Any, Meta(description="for conditional models")] = None
+    condition: Annotated[
+        Any, Meta(description='for conditional models: {"label": 3}, or a list of n labels')
+    ] = None
 
 
 class RunBody(Body, frozen=True):
