@@ -39,8 +39,9 @@ def test_every_logged_line_says_where_it_stands_and_holds_every_term(fit) -> Non
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert lines == run.history
     terms = {"negative_elbo_nats", "reconstruction_nats", "kl_nats"}
+    told = {"train": {"lr", "grad_norm"}, "validation": {"active_units", "kl_per_dimension", "alarms"}}
     for row in lines:
-        extra = {"lr", "grad_norm"} if row["split"] == "train" else set()
+        extra = told[row["split"]]
         assert row.keys() == {"step", "epoch", "split", "elapsed_s"} | terms | extra
     assert [row["step"] for row in lines if row["split"] == "train"] == [5, 8, 10, 15, 16, 20]
     assert [row["step"] for row in lines if row["split"] == "validation"] == [0, 8, 16, 20]

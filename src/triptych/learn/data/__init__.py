@@ -19,6 +19,7 @@ from triptych.learn.data.hugging_face import from_hugging_face
 from triptych.learn.data.loader import from_loaders
 from triptych.learn.data.npy import from_npy
 from triptych.learn.data.torch_dataset import from_torch
+from triptych.learn.data.toys import toy_grid, toy_ring
 
 __all__ = [
     "DataSpec",
@@ -34,4 +35,6 @@ __all__ = [
     "from_text",
     "from_torch",
     "shakespeare",
+    "toy_grid",
+    "toy_ring",
 ]

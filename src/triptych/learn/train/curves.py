@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import nan
-from typing import Any
+from typing import Any, TypeGuard
 
 from triptych.learn.train.metrics import Row
 from triptych.pages import BLUE, ORANGE, Figure
@@ -18,8 +18,13 @@ _FEW = 30  # points that are few enough to be drawn as points
 Lines = dict[str, tuple[list[int], list[float]]]  # split to steps and values
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether JSON has this as a number: lists are no curves, and null stands for what was none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def flat(row: Row) -> dict[str, float]:
-    """The numbers of a row, without its place; what is given per turn becomes `name turn`.
+    """The numbers of a row, without its place and lists; what is given per turn becomes `name turn`.
 
     >>> flat({"step": 1, "epoch": 0, "split": "train", "lr": {"critic": 0.1}, "elapsed_s": 1.0})
     {'lr critic': 0.1}
@@ -27,8 +32,8 @@ def flat(row: Row) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, dict):
-            numbers.update({f"{name} {turn}": v for turn, v in value.items() if v is not None})
-        elif name not in _PLACE and value is not None:
+            numbers.update({f"{name} {turn}": v for turn, v in value.items() if is_number(v)})
+        elif name not in _PLACE and is_number(value):
             numbers[name] = value
     return numbers
 
@@ -42,6 +47,41 @@ def curves(history: list[Row]) -> list[Figure]:
             steps.append(row["step"])
             values.append(value)
     return [_figure(f"figure-{index}", *item) for index, item in enumerate(series.items())]
+
+
+def latents(history: list[Row]) -> list[Figure]:
+    """The KL of each latent over training and at the last validation, the busiest latent first."""
+    rows = [row for row in history if "kl_per_dimension" in row]
+    if not rows:
+        return []
+    table = [[value if is_number(value) else nan for value in row["kl_per_dimension"]] for row in rows]
+    order = sorted(range(len(table[-1])), key=lambda latent: -table[-1][latent])
+    ranks, last = [str(latent) for latent in order], [table[-1][latent] for latent in order]
+    steps = [row["step"] for row in rows]
+    axis = {"type": "category", "title": {"text": "latent"}}
+    map_ = {
+        "type": "heatmap",
+        "x": steps,
+        "y": ranks,
+        "z": [[row[latent] for row in table] for latent in order],
+        "colorscale": [[0, "#f6f7f9"], [1, BLUE]],
+        "colorbar": {"thickness": 10, "title": {"text": "nats"}},
+    }
+    bars = {"type": "bar", "x": ranks, "y": last, "marker": {"color": BLUE}}
+    return [
+        Figure(
+            "latents-over-time",
+            "KL of each latent over training",
+            [map_],
+            {"xaxis": {"title": {"text": "step"}}, "yaxis": {**axis, "autorange": "reversed"}},
+        ),
+        Figure(
+            "latents-now",
+            f"KL of each latent at step {steps[-1]}",
+            [bars],
+            {"xaxis": axis, "yaxis": {"title": {"text": "nats"}}},
+        ),
+    ]
 
 
 def _figure(id: str, name: str, lines: Lines) -> Figure:

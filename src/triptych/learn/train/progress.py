@@ -52,6 +52,10 @@ class Display:
         """A line that stays."""
         self._console.print(line, markup=False)
 
+    def warn(self, line: str) -> None:
+        """A line that stays, in yellow."""
+        self._console.print(line, markup=False, style="yellow")
+
     def update(self, step: int, epoch: int, terms: dict[str, float], examples_per_step: int) -> None:
         """Where training stands."""
         now_s = time.monotonic()

@@ -14,6 +14,7 @@ import msgspec
 from triptych.errors import ConfigError, nearest
 from triptych.learn import data as datasets
 from triptych.learn.data.dataset import Dataset
+from triptych.learn.data.toys import toy_grid, toy_ring
 from triptych.learn.models import FAMILIES, build
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import rng
@@ -28,6 +29,8 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "npy": datasets.from_npy,
     "shakespeare": datasets.shakespeare,
     "text": datasets.from_text,
+    "toy_grid": toy_grid,
+    "toy_ring": toy_ring,
 }
 
 

@@ -19,13 +19,15 @@ import torch
 from triptych.errors import ConfigError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.models.base import GenerativeModel
-from triptych.learn.train import checkpoint
+from triptych.learn.train import alarms, checkpoint
+from triptych.learn.train.diagnosis import diagnose
 from triptych.learn.train.metrics import MetricsLog, Row
 from triptych.learn.train.progress import Display
 from triptych.learn.train.report import Report
 from triptych.learn.train.run import write_json
 from triptych.learn.train.settings import LogSettings
 from triptych.learn.train.state import Tensors
+from triptych.learn.train.tensorboard import Board, summary_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Record(Silence):
         metrics_bytes: int,
         before_s: float,
     ) -> None:
+        if log.tensorboard:
+            summary_writer()
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -103,13 +107,19 @@ class Record(Silence):
         write_json(out / "config.json", config)
         if data.tokenizer is not None:
             (out / "tokenizer.json").write_text(data.tokenizer, "utf-8")
-        self.out, self.model, self.callbacks = out, model, tuple(callbacks)
+        self.out, self.model, self.data, self.callbacks = out, model, data, tuple(callbacks)
+        self.metric = config["train"]["metric"] or model.validation_metric
         self.examples_per_step = examples_per_step
         self.metrics = MetricsLog(out / "metrics.jsonl", size_bytes=metrics_bytes)
         self.report = Report(out, config, data, log)
         self.display = Display(out.name, total, first_step, enabled=log.progress)
         self.display.__enter__()
         self._began_s = time.monotonic() - before_s
+        self.figures: dict[str, float | list[float]] = {}
+        self.alarms = alarms.raised(self.metrics.history, self.metric)
+        self.board = Board(out, self.metrics.history, elapsed_s=before_s) if log.tensorboard else None
+        if self.board is not None:
+            self.callbacks += (self.board,)
 
     @property
     def elapsed_s(self) -> float:
@@ -120,6 +130,10 @@ class Record(Silence):
         self.display.say(line)
 
     def row(self, row: Row, more: dict[str, Any]) -> None:
+        if row["split"] == "validation":
+            more = {**more, **self.figures}
+            self.alarms = alarms.raised([*self.metrics.history, {**row, **more}], self.metric)
+            more["alarms"] = [alarm.name for alarm in self.alarms]
         self.metrics.append({**row, **more, "elapsed_s": round(self.elapsed_s, 3)})
         for callback in self.callbacks:
             callback(Moment(self.metrics.history[-1], self.model, self.out))
@@ -129,10 +143,13 @@ class Record(Silence):
 
     def sample(self, step: int) -> None:
         self.report.sample(self.model, step)
+        self.figures = diagnose(self.model, self.data)
 
     def validated(self, step: int, terms: dict[str, float]) -> None:
         self.display.validated(step, terms)
-        self.report.write(self.metrics.history, running=True)
+        for line in alarms.news(alarms.names_before(self.metrics.history[:-1]), self.alarms):
+            self.display.warn(line)
+        self.report.write(self.metrics.history, running=True, alarms=self.alarms)
 
     def save(
         self, step: int, tensors: Tensors, facts: dict[str, Any], best_step: int, keep_last: int
@@ -154,14 +171,17 @@ class Record(Silence):
             "seconds": round(elapsed_s, 3),
             "examples_per_second": round(taken / trained_s, 1) if trained_s else 0.0,
         }
-        write_json(self.out / "run.json", {**facts, **speed})
+        watch = {"alarms": self.alarms, "alarm_episodes": alarms.episodes(self.metrics.history)}
+        write_json(self.out / "run.json", {**facts, **speed, **watch})
 
     def finish(self) -> None:
-        self.report.write(self.metrics.history, running=False)
+        self.report.write(self.metrics.history, running=False, alarms=self.alarms)
 
     def close(self) -> None:
         self.display.__exit__(None, None, None)
         self.metrics.close()
+        if self.board is not None:
+            self.board.close()
 
 
 def versions() -> dict[str, str]:

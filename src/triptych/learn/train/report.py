@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from triptych.errors import ConfigError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import samples
-from triptych.learn.train.curves import curves, headline
+from triptych.learn.train.alarms import Alarm, episodes
+from triptych.learn.train.curves import curves, headline, latents
 from triptych.learn.train.metrics import Row
 from triptych.learn.train.settings import LogSettings
 from triptych.pages import evenly, plotly_script, render, write_page
@@ -73,7 +75,7 @@ class Report:
                 picture = samples.side_by_side(originals, again.cpu())
                 (self.out / "reconstructions.png").write_bytes(picture)
 
-    def write(self, history: list[Row], *, running: bool) -> None:
+    def write(self, history: list[Row], *, running: bool, alarms: Sequence[Alarm] = ()) -> None:
         """Write the page from what is known now, in one atomic move; while training runs, not more often than
         it refreshes.
         """
@@ -81,7 +83,8 @@ class Report:
         if not self.log.report or (running and now_s < self._written_s + REFRESH_S):
             return
         self._written_s = now_s
-        figures, reconstructions = curves(history), self.out / "reconstructions.png"
+        figures = [*curves(history), *latents(history)]
+        reconstructions = self.out / "reconstructions.png"
         state = "training" if running else "finished"
         page = render(
             "training.html",
@@ -91,6 +94,8 @@ class Report:
             title=f"{self.config['model'].get('family', 'model')} on {self.data.name}",
             subtitle=f"{self.data.spec.source} · {state} · {self.out.name}",
             numbers=headline(history),
+            alarms=alarms,
+            over=[episode for episode in episodes(history) if episode.ended_at is not None],
             curves=[figure.id for figure in figures],
             reconstructions=reconstructions.name if reconstructions.is_file() else None,
             moments=self._moments(),

@@ -130,7 +130,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What to show. Nothing here changes the weights.
 
     `samples` pictures or texts are drawn at step 0 and at each validation (0: none) into `samples/`; texts
-    continue `prompt`.
+    continue `prompt`. `tensorboard` also writes all of it to `tensorboard/`.
     """
 
     every_steps: AtLeastOne = 50
@@ -138,6 +138,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     prompt: str = ""
     progress: bool = True
     report: bool = True
+    tensorboard: bool = False
 
 
 Section = TypeVar("Section", bound=msgspec.Struct)
