@@ -33,10 +33,11 @@ def triptych(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two untrained bundles: `images` and `text`."""
+    """A folder with three untrained bundles: `images`, `kinds` (conditional) and `text`."""
     folder = tmp_path_factory.mktemp("bundles")
     torch.manual_seed(0)
     export(VAE(VAE.Config(sample_shape=(1, 4, 4), hidden=(8,), latent_dim=2)), folder / "images")
+    export(VAE(VAE.Config(sample_shape=(1, 4, 4), hidden=(8,), latent_dim=2, classes=3)), folder / "kinds")
     config = Transformer.Config(vocab_size=4, block_size=8, layers=1, heads=1, width=16)
     export(Transformer(config), folder / "text", tokenizer=character_tokenizer("abc\n").to_str())
     return folder

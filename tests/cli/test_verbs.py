@@ -53,6 +53,24 @@ BAD = {
         ["sample", "{images}", "--out", "x.png", "--max-tokens", "3"],
         "--max-tokens",
     ),
+    "a condition that is no JSON": (
+        ["sample", "{kinds}", "--out", "x.npy", "--condition", "label=3"],
+        "--condition",
+    ),
+    "a label that is no class": (
+        ["sample", "{kinds}", "--out", "x.npy", "--condition", '{"label": 3}'],
+        "0 to 2",
+    ),
+    "a condition for a model without": (
+        ["sample", "{images}", "--out", "x.npy", "--condition", '{"label": 0}'],
+        "takes no condition",
+    ),
+    "a condition for text": (["sample", "{text}", "--out", "x.txt", "--condition", "{}"], "--prompt"),
+    "more classes than the data has": (
+        ["train", "vae-digits-conditional", "--set", "model.classes=11"],
+        "model.classes",
+    ),
+    "a folder recipe without its folder": (["train", "vae-folder"], "data.path"),
     "a prompt with unknown characters": (["sample", "{text}", "--out", "x.txt", "--prompt", "zebra"], "z"),
     "a temperature below 0": (["sample", "{text}", "--out", "x.txt", "--temperature", "-1"], "temperature"),
     "an unknown bench": (["bench", "infre"], "infer"),
@@ -65,7 +83,7 @@ def test_bad_input_is_one_message_and_not_zero(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words, said = BAD[name]
-    places = {"{images}": str(bundles / "images"), "{text}": str(bundles / "text")}
+    places = {f"{{{bundle}}}": str(bundles / bundle) for bundle in ("images", "kinds", "text")}
     code, out, error = triptych(*(places.get(word, word) for word in words))
     assert code != 0
     assert said in error
@@ -107,6 +125,14 @@ def test_sampled_arrays_are_what_the_library_draws(triptych: Run, bundles: Path,
     assert code == 0
     with library.load(bundles / "images") as engine:
         assert np.load(tmp_path / "x.npy").tobytes() == engine.sample(5, seed=3).tobytes()
+
+
+def test_a_condition_is_that_of_the_library(triptych: Run, bundles: Path, tmp_path: Path) -> None:
+    words = ["--n", "5", "--seed", "3", "--condition", '{"label": 2}', "--out", tmp_path / "x.npy"]
+    assert triptych("sample", bundles / "kinds", *words)[0] == 0
+    with library.load(bundles / "kinds") as engine:
+        wanted = engine.sample(5, seed=3, condition={"label": 2})
+    assert np.load(tmp_path / "x.npy").tobytes() == wanted.tobytes()
 
 
 def test_sampled_pictures_and_texts_are_files_of_their_kind(

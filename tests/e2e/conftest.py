@@ -75,6 +75,20 @@ def start(bundles: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
         served.stop()
 
 
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
+    """Start servers of bundles of one's own; all are ended after the module."""
+    running: list[Served] = []
+
+    def serve(*arguments: str) -> Served:
+        running.append(Served(tmp_path_factory.mktemp("log") / "serve.log", *arguments))
+        return running[-1]
+
+    yield serve
+    for served in running:
+        served.stop()
+
+
 @pytest.fixture(scope="session")
 def served(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server for all tests that leave it as they found it."""
