@@ -24,7 +24,7 @@ def test_the_formulas_and_the_fused_kernel_walk_the_same_path_as_torchs_adamw(de
             weight.grad = gradient
         reference.step()
         with torch.no_grad():
-            players[0].move(gradients, torch.tensor(0.01))
+            players[0].move(gradients, players[0].pace(0.01))
             players[1].move(gradients, 0.01)
     for mine, kernel, expected in zip(ours, fused, theirs, strict=True):
         torch.testing.assert_close(mine, expected, rtol=2e-6, atol=2e-6)

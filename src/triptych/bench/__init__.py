@@ -26,10 +26,12 @@ def generate() -> list[Comparison]:
 
 
 def train() -> list[Comparison]:
-    """An epoch of training: the textbook loop beside the trainer."""
+    """Training each family: the textbook loop beside the trainer."""
     from triptych.bench.train import compare_training
+    from triptych.bench.train_gan import compare_gan_training
+    from triptych.bench.train_text import compare_text_training
 
-    return compare_training()
+    return [*compare_training(), *compare_gan_training(), *compare_text_training()]
 
 
 def serve() -> list[Comparison]:

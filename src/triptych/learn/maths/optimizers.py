@@ -1,8 +1,11 @@
 """How a weight moves along its gradient: Adam with decoupled weight decay, and the bound on a gradient."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 EPSILON = 1e-8
 
@@ -56,6 +59,16 @@ def decayed(weight: Float[Tensor, "*W"], rate: Float[Tensor, ""], decay: float) 
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2; the schedule's factor is in eta.
     """
     return weight * (1 - rate * decay)  # (adam.decay)
+
+
+def global_norm(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
+    r"""The length of all gradients of a player, taken as one vector.
+
+    $$ \textstyle\sqrt{\sum_i \lVert g_i \rVert^2} \tag{clip.norm} $$
+
+    Source: Pascanu et al. 2013, arXiv:1211.5063, algorithm 1.
+    """
+    return vector_norm(torch.stack([vector_norm(gradient) for gradient in gradients]))  # (clip.norm)
 
 
 def clip_factor(norm: Float[Tensor, ""], limit: float) -> Float[Tensor, ""]:

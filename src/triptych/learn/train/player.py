@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,14 @@ class Moments:
         return {"step": self.step, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
 
 
+class Pace(NamedTuple):
+    """The learning rate, the step size with bias corrections, and epsilon-hat: 0-d tensors."""
+
+    rate: Tensor
+    size: Tensor
+    floor: Tensor
+
+
 class Player:
     """Who plays: its weights, what AdamW remembers of them, and the settings of its turn."""
 
@@ -53,24 +62,29 @@ class Player:
         """In the order of `moments`."""
         return [moments.weight for moments in self.moments]
 
-    def move(self, gradients: Sequence[Tensor | None], rate: float | Tensor) -> None:
-        """One update of all weights that have a gradient: torch's fused kernel, or the formulas when the
-        step is compiled, where they become part of its kernels.
+    def pace(self, rate: float) -> Pace:
+        """What the next update's formulas need besides tensors of weights."""
+        count = self.moments[0].step + 1
+        size = step_size(torch.full_like(count, rate), count, self.betas)
+        return Pace(torch.full_like(count, rate), size, EPSILON * (1 - self.betas[1] ** count).sqrt())
+
+    def move(self, gradients: Sequence[Tensor | None], rate: float | Pace) -> None:
+        """One update of all weights that have a gradient: by torch's fused kernel, or with a `Pace` by the
+        formulas, which become part of a compiled step's kernels.
         """
         pairs = [(m, g) for m, g in zip(self.moments, gradients, strict=True) if g is not None]
-        if isinstance(rate, Tensor):
+        if isinstance(rate, Pace):
             self._by_formula(pairs, rate)
         else:
             self._by_kernel(pairs, rate)
 
-    def _by_formula(self, pairs: list[tuple[Moments, Tensor]], rate: Tensor) -> None:
+    def _by_formula(self, pairs: list[tuple[Moments, Tensor]], pace: Pace) -> None:
         for m, gradient in pairs:
             m.step.add_(1)
             m.exp_avg.copy_(moment(m.exp_avg, gradient, self.betas[0]))
             m.exp_avg_sq.copy_(moment(m.exp_avg_sq, gradient.square(), self.betas[1]))
-            floor = EPSILON * (1 - self.betas[1] ** m.step).sqrt()
-            change = descent(m.exp_avg, m.exp_avg_sq, step_size(rate, m.step, self.betas), floor)
-            m.weight.copy_((decayed(m.weight, rate, m.decay) if m.decay else m.weight) - change)
+            weight = decayed(m.weight, pace.rate, m.decay) if m.decay else m.weight
+            m.weight.copy_(weight - descent(m.exp_avg, m.exp_avg_sq, pace.size, pace.floor))
 
     def _by_kernel(self, pairs: list[tuple[Moments, Tensor]], rate: float) -> None:
         for decay in sorted({m.decay for m, _ in pairs}, reverse=True):

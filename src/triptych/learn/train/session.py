@@ -31,7 +31,7 @@ from triptych.learn.train.update import can_compile
 from triptych.learn.train.validation import check_metric, judge, validate
 from triptych.learn.train.world import World
 
-COMPILE_FROM_UPDATES = 2_000  # fewer do not repay the time that compiling takes
+COMPILE_FROM_UPDATES = 10_000  # fewer do not repay the time that compiling takes
 
 
 class Session:

@@ -49,7 +49,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     `batch_size` counts the rows of all processes together. `device` is `auto` (a GPU if there is one), `cpu`,
     `cuda` or `mps`. `compile` makes one graph of each update, optimiser included: `auto` does so where a
-    compiler is there and at least 2,000 updates lie ahead, enough to repay it.
+    compiler is there and at least 10,000 updates lie ahead, enough to repay it.
     """
 
     max_epochs: AtLeastOne | None = None

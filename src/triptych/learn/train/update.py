@@ -7,16 +7,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
-from triptych.learn.maths.optimizers import clip_factor
+from triptych.learn.maths.optimizers import clip_factor, global_norm
 from triptych.learn.models.base import Batch, GenerativeModel, Progress
 from triptych.learn.train.meter import stacked
-from triptych.learn.train.player import Player
+from triptych.learn.train.player import Pace, Player
 from triptych.learn.train.world import World
 
 Paid = tuple[tuple[str, ...], Tensor]  # the names of the terms; the total, the terms and the gradient norm
@@ -43,22 +43,22 @@ class Update:
     ) -> None:
         self.model, self.player, self.world, self.autocast = model, player, world, autocast
         self.gradients: Gradients = ()  # of the last eager update, for whoever looks for what broke
-        self._graph = compile_whole(self._run) if compiled else None
+        self._graph = compile_whole(MethodType(Update._run, self)) if compiled else None
 
     def __call__(self, batches: list[Batch], progress: Progress, rate: float, *, eager: bool = False) -> Paid:
         """Update on the mean loss over `batches`."""
         if self._graph is None or eager:
             return self._run(batches, progress, rate)
         device = batches[0].x.device
-        paid: Paid = self._graph(batches, on_device(progress, device), torch.tensor(rate, device=device))
+        paid: Paid = self._graph(batches, on_device(progress, device), self.player.pace(rate))
         return paid
 
-    def _run(self, batches: list[Batch], progress: Progress, rate: float | Tensor) -> Paid:
+    def _run(self, batches: list[Batch], progress: Progress, rate: float | Pace) -> Paid:
         names, values, gradients = self._pay(batches, progress)
         found = [g for g in gradients if g is not None]
         averaged = iter(self.world.average(found))
         gradients = [None if g is None else next(averaged) for g in gradients]
-        norm = get_total_norm([g for g in gradients if g is not None])
+        norm = global_norm([g for g in gradients if g is not None])
         if self.player.settings.grad_clip is not None:
             factor = clip_factor(norm, self.player.settings.grad_clip)
             gradients = [None if g is None else g * factor for g in gradients]
@@ -101,9 +101,10 @@ def can_compile(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def compile_whole(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as one graph, autograd included. Only tensors' shapes and types are looked at before each
-    call: of what else the graph depends on, nothing changes during a run.
+def compile_whole(function: MethodType) -> Callable[..., Any]:
+    """The method `function` as one graph, autograd included. Only tensors' shapes and types are looked at
+    before each call: of what else the graph depends on, nothing changes as long as its object lives. Graphs
+    belong to a code object, so each method compiled here gets one of its own.
     """
     import torch._dynamo.config
 
@@ -112,4 +113,5 @@ def compile_whole(function: Callable[..., Any]) -> Callable[..., Any]:
         "fallback_random": True,
         "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe,
     }
-    return torch.compile(function, options=options)
+    own = FunctionType(function.__code__.replace(), function.__globals__)
+    return torch.compile(MethodType(own, function.__self__), options=options)
