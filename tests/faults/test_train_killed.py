@@ -1,10 +1,15 @@
-"""SIGKILL at any moment, then `--resume auto`: the weights end byte-equal to those of a calm run."""
+"""SIGKILL at any moment, then `--resume auto`: the weights end byte-equal to those of a calm run.
+
+A checkpoint is the moment that matters most, so there the kills are not random: before each call that touches
+a file, one after the other, and after each file that is written in Rust, where Python cannot look.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import select
 import signal
 import struct
@@ -12,8 +17,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from triptych.learn.train import checkpoint
 
 RECIPES = {
     "vae": {
@@ -36,19 +44,75 @@ RECIPES = {
 KILLS = 3
 SCHEDULE = "batch_size = 16\nvalidate_every_steps = 20\ncheckpoint_every_steps = 4\n"
 NURSERY = """
-import json, os, sys
+import json, os, resource, signal, sys
 import torch._dynamo
 import triptych.learn.train.recipe, triptych.learn.train.trainer
 from triptych.cli.train import train
+from triptych.learn.train import checkpoint
+
+TOUCH = {"close", "listdir", "mkdir", "open", "readlink", "rename", "replace", "rmdir", "scandir",
+         "serialize_file", "symlink", "unlink", "write"}
+calls, depth, seen = 0, 0, 0
+
+
+def kill_inside(write, point, after_calls, event, size_bytes):
+    def profile(frame, kind, called):
+        global seen
+        name = called.__name__ if kind in ("c_call", "c_return") else None
+        if not (kind == "c_call" and name in TOUCH or kind == "c_return" and name == "serialize_file"):
+            return
+        seen += 1
+        if seen == event:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(function):
+        def call(*args, **kwargs):
+            global calls, depth, seen
+            calls += depth == 0
+            if depth or calls <= after_calls:
+                depth += 1
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    depth -= 1
+            depth, seen = 1, 0
+            if size_bytes:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+            sys.setprofile(profile)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                sys.setprofile(None)
+                depth = 0
+        return call
+
+    checkpoint.write, checkpoint.point = watched(write), watched(point)
+
+
+os.fsync = lambda handle: None  # it guards against a loss of power, not of the process, and takes its time
 for line in sys.stdin:
-    recipe, out, resume = json.loads(line)
+    recipe, out, resume, kill = json.loads(line)
     if (child := os.fork()) == 0:
         os.dup2(2, 1)
+        if kill:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            kill_inside(checkpoint.write, checkpoint.point, *kill)
         train(recipe, None, __import__("pathlib").Path(out), resume)
         os._exit(0)
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
+
+
+class Kill(NamedTuple):
+    """Where a run kills itself: in the first call of `checkpoint.write` or `.point` after `after_calls` of
+    them, at the `event`-th touch of a file, or as soon as a file would exceed `size_bytes`.
+    """
+
+    after_calls: int
+    event: int = 0
+    size_bytes: int = 0
 
 
 class Nursery:
@@ -65,9 +129,9 @@ class Nursery:
         assert self.process.stdout is not None
         self.orders, self.answers = self.process.stdin, self.process.stdout
 
-    def start(self, file: Path, out: Path, resume: str | None) -> int:
+    def start(self, file: Path, out: Path, resume: str | None, kill: Kill | None = None) -> int:
         """Begin a run; returns its process id."""
-        self.orders.write(json.dumps([str(file), str(out), resume]).encode() + b"\n")
+        self.orders.write(json.dumps([str(file), str(out), resume, kill]).encode() + b"\n")
         self.orders.flush()
         return int(self.answers.readline())
 
@@ -152,6 +216,11 @@ def test_killed_and_resumed_run_ends_byte_equal(family: str, tmp_path: Path, nur
     for _ in range(KILLS):
         kill_after(nursery, file, killed, chance.randrange(35), chance)
     run_to_end(nursery, file, killed, "auto")
+    assert_same(killed, calm)
+
+
+def assert_same(killed: Path, calm: Path) -> None:
+    """The two runs left the same checkpoints, log and samples, byte for byte."""
     for which in ("last", "best"):
         for name in ("model", "optimizer", "rng"):
             ours, theirs = (
@@ -163,3 +232,71 @@ def test_killed_and_resumed_run_ends_byte_equal(family: str, tmp_path: Path, nur
     assert samples == sorted(path.name for path in (killed / "samples").iterdir())
     for name in samples:
         assert (killed / "samples" / name).read_bytes() == (calm / "samples" / name).read_bytes()
+
+
+def assert_whole(out: Path) -> None:
+    """What `last` and `best` name, if anything yet, is a whole checkpoint."""
+    for which in ("last", "best"):
+        if os.path.lexists(link := out / "checkpoints" / which):
+            tensors, facts = checkpoint.read(link)
+            assert {"model", "optimizer", "rng"} <= tensors.keys()
+            assert link.resolve().name == f"step-{facts['step']:08d}"
+
+
+DENSE = "validate_every_steps = 3\ncheckpoint_every_steps = 1\n"
+
+
+def dense_recipe(family: str, folder: Path, steps: int) -> Path:
+    """A checkpoint at every step, and now and then a better one."""
+    file = recipe(family, folder)
+    text = file.read_text().replace("threads = 1\n", "")
+    text = re.sub(r"max_steps = \d+", f"max_steps = {steps}\nthreads = 1", text)
+    file.write_text(text.replace(SCHEDULE, "batch_size = 4\n" + DENSE))
+    return file
+
+
+@pytest.mark.parametrize("after_calls", [0, 2])
+def test_a_checkpoint_write_may_be_killed_before_any_touch_of_a_file(
+    after_calls: int, tmp_path: Path, nursery: Nursery
+) -> None:
+    """With `after_calls` 0 also the clearing up after the kill before is killed."""
+    file = dense_recipe("vae", tmp_path, steps=140)
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    run_to_end(nursery, file, calm)
+    event, ended = 0, int(signal.SIGKILL)
+    while ended == signal.SIGKILL:
+        event += 1
+        nursery.start(file, killed, "auto", Kill(after_calls, event))
+        ended = nursery.ended()
+        assert_whole(killed)
+    assert ended == 0
+    assert event > 30
+    assert_same(killed, calm)
+
+
+@pytest.mark.parametrize("family", ["transformer", "wgan-gp"])
+def test_the_checkpoints_of_other_families_may_be_killed_too(
+    family: str, tmp_path: Path, nursery: Nursery
+) -> None:
+    file = dense_recipe(family, tmp_path, steps=30)
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    run_to_end(nursery, file, calm)
+    for event in random.Random(family).sample(range(1, 45), k=8):
+        nursery.start(file, killed, "auto", Kill(2, event))
+        assert nursery.ended() == signal.SIGKILL
+        assert_whole(killed)
+    run_to_end(nursery, file, killed, "auto")
+    assert_same(killed, calm)
+
+
+def test_a_write_may_die_in_the_middle_of_any_file(tmp_path: Path, nursery: Nursery) -> None:
+    file = dense_recipe("vae", tmp_path, steps=20)
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    run_to_end(nursery, file, calm)
+    sizes = {path.stat().st_size for path in (calm / "checkpoints/last").iterdir()}
+    for size_bytes in sorted({1, *(size - 1 for size in sizes)}):
+        nursery.start(file, killed, "auto", Kill(2, size_bytes=size_bytes))
+        assert nursery.ended() == signal.SIGXFSZ
+        assert_whole(killed)
+    run_to_end(nursery, file, killed, "auto")
+    assert_same(killed, calm)
