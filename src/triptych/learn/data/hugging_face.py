@@ -44,8 +44,8 @@ def from_hugging_face(
     A column of strings is text, any other holds pictures or arrays. Splits `train`, `validation` and `test`
     of a dict are taken as they are; what it has not is taken from `train`: a share by `seed` (0.1), or the
     first examples of a stream (1,000 each), which are then held in memory. The rest of a stream is never
-    held: its items come in their order, mixed within blocks of `shuffle_buffer`, and a resumed run goes on
-    from the beginning of its block.
+    held: its items come in their order, mixed within blocks of `shuffle_buffer`, and a resumed run reads its
+    block again and goes on in it; what is mapped onto the stream must not draw at random.
 
     Args:
         column: the text, picture or array; by default the only picture, or `image`, `img`, `x`, `text`.
