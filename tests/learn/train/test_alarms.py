@@ -72,9 +72,9 @@ def test_few_active_units_are_posterior_collapse_at_once_if_all_is_silent_else_w
         values = [10.0 - step for step in range(len(units))]
         return names(rows(values, active_units=units, kl_per_dimension=latents))
 
-    assert run([0, 0, 1], kl=0.05) == ["posterior collapse"]
-    assert run([0, 0, 2], kl=0.05) == []
-    assert run([0, 0, 1], kl=2.0) == []
+    assert run([0, 0, 0, 1], kl=0.05) == ["posterior collapse"]
+    assert run([0, 0, 0, 2], kl=0.05) == []
+    assert run([0, 0, 0, 1], kl=2.0) == []
     assert run([0, 1, 1, 1, 1, 1], kl=2.0) == ["posterior collapse"]
     assert run([0, 1, 1, 2, 1, 1], kl=2.0) == []
 

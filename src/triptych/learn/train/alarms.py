@@ -20,7 +20,7 @@ LASTING = 2  # validations in a row after which a state is no passing one
 WORSE_THAN_UNTRAINED = 0.5  # of the size of the metric before training
 STANDSTILL, STANDSTILL_VALIDATIONS = 0.01, 3
 INACTIVE_SHARE, INACTIVE_VALIDATIONS = 0.9, 5  # of all latents; a VAE may begin with none
-SILENT_NATS = 0.1  # what all latents together tell of x when they tell nothing
+SILENT_NATS, SILENT_VALIDATIONS = 0.1, 3  # what all latents together tell of x when they tell nothing
 CLEAR_ESTIMATE = 0.3  # of the largest distance that the critic has seen
 STEEP = 3.0  # slope of a critic that should have 1
 NO_GRADIENT, TINY = 1e-3, 1e-12  # the generator's gradient norm over the critic's
@@ -159,7 +159,7 @@ def posterior_collapse(past: Past) -> Alarm | None:
     def silent(row: Row) -> bool:
         return inactive(row) and sum(value or 0.0 for value in row["kl_per_dimension"]) < SILENT_NATS
 
-    if not (past.lasting(silent) or past.lasting(inactive, INACTIVE_VALIDATIONS)):
+    if not (past.lasting(silent, SILENT_VALIDATIONS) or past.lasting(inactive, INACTIVE_VALIDATIONS)):
         return None
     return Alarm(
         "posterior collapse",

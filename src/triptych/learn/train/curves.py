@@ -104,7 +104,7 @@ def axis(name: str, lines: Lines) -> dict[str, Any]:
     if name.startswith("grad_norm"):
         return {"type": "log"}
     if name.startswith("lr"):  # a constant one would otherwise be drawn on an axis from -1 to 1
-        return {"range": [0, 1.1 * max(max(values) for _, values in lines.values())]}
+        return {"exponentformat": "e", "range": [0, 1.1 * max(max(values) for _, values in lines.values())]}
     return {}
 
 

@@ -6,6 +6,7 @@ import inspect
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -144,6 +145,12 @@ def _apply(document: dict[str, Any], change: str) -> None:
 def shipped_recipes() -> list[Path]:
     """The recipes that come with Triptych, by name."""
     return sorted(recipe_folder().glob("*.toml"))
+
+
+def about(file: Path) -> str:
+    """What a recipe says of itself in the comment that it begins with."""
+    lines = file.read_text("utf-8").splitlines()
+    return "\n".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def recipe_folder() -> Path:

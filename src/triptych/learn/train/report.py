@@ -66,13 +66,17 @@ class Report:
             tokens = model.sample(count, seed=samples.SAMPLE_SEED, condition=self._prompt)
             text = samples.decode_texts(tokens, self._tokenizer)
             (folder / samples.sample_name(step, ".txt")).write_text(text, "utf-8")
+        elif shape == (2,):
+            points = model.sample(samples.POINTS, seed=samples.SAMPLE_SEED)
+            (folder / samples.sample_name(step, ".png")).write_bytes(samples.scatter(points))
         elif is_image(shape):
             drawn = model.sample(self.log.samples, seed=samples.SAMPLE_SEED)
             (folder / samples.sample_name(step, ".png")).write_bytes(samples.tile(drawn))
             few = torch.arange(min(RECONSTRUCTIONS, len(self.data.validation)))
-            originals = self.data.validation.take(few).x
-            if (again := model.reconstruct(originals.to(drawn.device))) is not None:
-                picture = samples.side_by_side(originals, again.cpu())
+            seen = self.data.validation.take(few)
+            labels = None if seen.labels is None else seen.labels.to(drawn.device)
+            if (again := model.reconstruct(seen.x.to(drawn.device), labels)) is not None:
+                picture = samples.side_by_side(seen.x, again.cpu())
                 (self.out / "reconstructions.png").write_bytes(picture)
 
     def write(self, history: list[Row], *, running: bool, alarms: Sequence[Alarm] = ()) -> None:
@@ -95,6 +99,7 @@ class Report:
             subtitle=f"{self.data.spec.source} · {state} · {self.out.name}",
             numbers=headline(history),
             alarms=alarms,
+            watched=sum("alarms" in row for row in history) > 1,
             over=[episode for episode in episodes(history) if episode.ended_at is not None],
             curves=[figure.id for figure in figures],
             reconstructions=reconstructions.name if reconstructions.is_file() else None,
