@@ -32,6 +32,18 @@ def test_a_table_of_pictures_is_the_same_data_as_its_arrays(pictures, digits, in
     assert made.spec.classes[:2] == ("digit 0", "digit 1")
 
 
+def test_small_tables_are_held_unless_they_have_a_transform(pictures) -> None:
+    assert datasets.from_hugging_face(pictures).spec.digest
+
+    def augmented(rows):
+        return {**rows, "image": [torch.rand(1, 8, 8) for _ in rows["image"]]}
+
+    fresh = datasets.from_hugging_face(pictures.with_transform(augmented), label_column=False)
+    assert not fresh.spec.digest
+    index = torch.arange(3)
+    assert not torch.equal(fresh.train.take(index).x, fresh.train.take(index).x)
+
+
 def test_pictures_can_be_scaled_and_coloured_and_labels_left_out(pictures) -> None:
     made = datasets.from_hugging_face(pictures, size=4, channels=3, label_column=False, validation=20)
     assert made.spec.sample_shape == (3, 4, 4)

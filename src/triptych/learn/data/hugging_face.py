@@ -19,6 +19,8 @@ from triptych.learn.data.stream import StreamSplit, stream_options
 from triptych.learn.data.torch_dataset import LazySplit, of_lazy
 from triptych.learn.models.base import Batch
 
+MEMORY_BYTES = 2**30
+
 
 def from_hugging_face(
     data: Any,
@@ -51,7 +53,9 @@ def from_hugging_face(
         column: the text, picture or array; by default the only picture, or `image`, `img`, `x`, `text`.
         label_column: by default `label`, if there is one; False leaves labels out.
         classes: names of the classes; by default those of the column's `ClassLabel`, or what is in it.
-        size: side in pixels of pictures; see `from_torch`, also for `channels`, `binarize`, `in_memory`.
+        size: side in pixels of pictures; see `from_torch`, also for `channels` and `binarize`.
+        in_memory: whether a table's pictures are read once, or at each visit. By default once, if they take
+            no more than `MEMORY_BYTES` and no transform is set on the table.
         tokenizer: of text: `bpe`, byte-pair encoding of up to `vocab_size` (1,024) tokens, or `characters`. A
             stream's is learned from its first 1,000 documents.
         block_size: tokens of context (64). Documents are run together, a newline after each.
@@ -90,8 +94,18 @@ def from_hugging_face(
         make_text = streamed_text if splits.streamed else whole_text
         return make_text(splits, options, section)
     reader = replace(reader, classes=class_names(splits, reader, classes), size=size, channels=channels)
-    make = streamed_pictures if splits.streamed else whole_pictures
-    return make(splits, reader, {**section, "binarize": binarize or "none", "in_memory": bool(in_memory)})
+    section["binarize"] = binarize or "none"
+    if splits.streamed:
+        return streamed_pictures(splits, reader, section)
+    held = is_small(splits, reader, first) if in_memory is None else in_memory
+    return whole_pictures(splits, reader, {**section, "in_memory": held})
+
+
+def is_small(splits: Splits, reader: ItemReader, first: Any) -> bool:
+    """Whether to hold the pictures of tables: they are few, and reading one again would give the same."""
+    tables = splits.given.values()
+    size_bytes = reader.stack([first])[0].nbytes * sum(map(len, tables))
+    return size_bytes <= MEMORY_BYTES and all(table.format["type"] != "custom" for table in tables)
 
 
 def whole_pictures(splits: Splits, reader: ItemReader, section: dict[str, Any]) -> Dataset:
