@@ -30,6 +30,8 @@ def train(
     folder = out or (base if resume else free_folder(base))
     model, data = chosen.make()
     run = Trainer.of(chosen.train, chosen.log, folder).fit(model, data, resume=resume)
+    if os.environ.get("RANK", "0") != "0":
+        return  # of the processes that torchrun started, one speaks
     metric = run.summary["validation_metric"]
     first, best = run.summary["first_validation"][metric], run.summary["best_validation"].get(metric)
     print(f"{run.path}: {run.summary['steps']} steps in {run.summary['seconds']:.1f} s, ", end="")

@@ -68,7 +68,8 @@ def global_norm(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
 
     Source: Pascanu et al. 2013, arXiv:1211.5063, algorithm 1.
     """
-    return vector_norm(torch.stack([vector_norm(gradient) for gradient in gradients]))  # (clip.norm)
+    lengths = torch.stack([vector_norm(gradient) for gradient in gradients])
+    return lengths.square().sum().sqrt()  # (clip.norm)
 
 
 def clip_factor(norm: Float[Tensor, ""], limit: float) -> Float[Tensor, ""]:

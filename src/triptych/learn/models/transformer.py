@@ -168,9 +168,10 @@ class Transformer(GenerativeModel):
         streams = [noise.stream(seed, index, noise.TOKEN) for index in range(n)]
         tokens = torch.tensor(prompt).repeat(n, 1)
         cache, fresh, training = self.cache(n), tokens, self.training
+        device = self.embedding.weight.device
         self.eval()
         for _ in range(self.config.block_size - len(prompt)):
-            logits = self(fresh, cache)[:, -1]
+            logits = self(fresh.to(device), cache)[:, -1].cpu()
             uniform = torch.tensor([stream.random() for stream in streams], dtype=torch.float64)[:, None]
             fresh = choose(logits, uniform)
             tokens = torch.cat((tokens, fresh), dim=1)

@@ -185,7 +185,8 @@ class VAE(GenerativeModel):
     def log_weights(self, x: Tensor, samples: int, labels: Tensor | None = None) -> Tensor:
         """log p(x, z_k) / q(z_k|x) in nats, (samples, B), what importance sampling needs."""
         mean, log_var = self.encode(x, labels)
-        z = reparameterize(mean, log_var, torch.randn(samples, *mean.shape, dtype=mean.dtype))
+        draws = torch.randn(samples, *mean.shape, dtype=mean.dtype, device=x.device)
+        z = reparameterize(mean, log_var, draws)
         prior = log_density(z, torch.zeros_like(mean), torch.zeros_like(log_var))
         return self.log_likelihood(x, z, labels) + prior - log_density(z, mean, log_var)
 

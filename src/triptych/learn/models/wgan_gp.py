@@ -129,7 +129,7 @@ class WGANGP(GenerativeModel):
         real, score = to_players(x), partial(self.score, labels=labels)
         with torch.no_grad():
             fake = self.draw(len(x), labels)
-        between = interpolate(real, fake, alpha=torch.rand(len(x), 1))
+        between = interpolate(real, fake, alpha=torch.rand(len(x), 1, device=x.device))
         penalty = gradient_penalty(score, between, self.config.penalty_weight).mean()
         loss = critic_loss(score(real), score(fake)).mean()
         return Terms(loss + penalty, {"wasserstein": -loss, "gradient_penalty": penalty})
@@ -141,7 +141,11 @@ class WGANGP(GenerativeModel):
 
     def draw(self, n: int, labels: Tensor | None = None) -> Tensor:
         """`n` flat samples in [-1, 1] from torch's global generator."""
-        return to_players(self.generate(torch.randn(n, self.config.latent_dim), labels))
+        return to_players(self.generate(self.latents(n), labels))
+
+    def latents(self, n: int) -> Tensor:
+        """`n` draws from the prior, (n, Z), from torch's global generator."""
+        return torch.randn(n, self.config.latent_dim, device=self.directions.device)
 
     def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images in [0, 1], (B, *sample_shape), for z of shape (B, Z)."""
@@ -158,7 +162,7 @@ class WGANGP(GenerativeModel):
 
     def validate(self, batch: Batch) -> Terms:
         """How far samples lie from the batch: sliced Wasserstein-1, and the critic's estimate."""
-        fake = self.generate(torch.randn(len(batch), self.config.latent_dim), batch.labels)
+        fake = self.generate(self.latents(len(batch)), batch.labels)
         score = partial(self.score, labels=batch.labels)
         apart = sliced_wasserstein_1(batch.x.flatten(1), fake.flatten(1), self.directions).mean()
         critic = -critic_loss(score(to_players(batch.x)), score(to_players(fake))).mean()
@@ -188,8 +192,9 @@ class WGANGP(GenerativeModel):
         fake = self.sample(len(real), condition=condition).flatten(1)
         alpha = torch.rand(len(real), 1, device=real.device)
         between = interpolate(to_players(real), to_players(fake), alpha)
-        centre, axes = principal_axes(real.double(), PCA_AXES)
-        data, samples = ((x.double() - centre) @ axes for x in (real, fake))
+        real, fake = real.cpu().double(), fake.cpu().double()  # not every device has double precision
+        centre, axes = principal_axes(real, PCA_AXES)
+        data, samples = ((x - centre) @ axes for x in (real, fake))
         return {
             "critic_slope": slope(partial(self.score, labels=labels), between).mean().item(),
             "coverage": covered(data, samples, NEIGHBOURS).double().mean().item(),

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from triptych.errors import DataError
+from triptych.errors import ConfigError, DataError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.split import Cursor, Sampler
 from triptych.learn.models.base import GenerativeModel
@@ -105,6 +105,12 @@ class Session:
     def _compiled(self, saved: Saved | None, device: torch.device, updates: int) -> bool:
         """Whether the step is compiled. That decides the last bits: a resumed run does as the first did."""
         wanted = self.settings.compile
+        if wanted is True and self.world.size > 1:
+            raise ConfigError(
+                f"got true with {self.world.size} processes, whose gradients are averaged between them",
+                where="train.compile",
+                remedy='leave it at "auto", or train in one process',
+            )
         if wanted == "auto":
             wanted = self.world.size == 1 and updates >= COMPILE_FROM_UPDATES
             if saved is not None and saved.facts.get("processes", 1) == self.world.size:

@@ -113,5 +113,5 @@ def compile_whole(function: MethodType) -> Callable[..., Any]:
         "fallback_random": True,
         "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe,
     }
-    own = FunctionType(function.__code__.replace(), function.__globals__)
+    own = FunctionType(function.__func__.__code__.replace(), globals())
     return torch.compile(MethodType(own, function.__self__), options=options)

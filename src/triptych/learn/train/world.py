@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import torch
 from torch import Tensor
+from torch.nn.functional import dropout, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from triptych.errors import ConfigError
@@ -92,11 +93,15 @@ class Group(World):
         return decided
 
 
+# Functions whose first argument says how many random numbers they draw.
+OF_A_TENSOR = (torch.randn_like, torch.rand_like, torch.bernoulli, Tensor.bernoulli, dropout)
+
+
 class RowsOfNoise(TorchFunctionMode):
     """Draws noise for the whole batch and keeps the rows of one process.
 
-    Covers `torch.randn`, `rand`, their `_like`, `bernoulli` and dropout, when the first axis of the result
-    is the batch. All processes leave the generator where one process alone would.
+    Covers `torch.randn`, `rand`, their `_like`, `bernoulli` and dropout, also that of attention, when the
+    first axis of the result is the batch. All processes leave the generator where one process alone would.
     """
 
     def __init__(self, rank: int, size: int, rows: int) -> None:
@@ -116,26 +121,21 @@ class RowsOfNoise(TorchFunctionMode):
             if shape and shape[0] == self.rows:
                 return self.mine(function(self.whole, *shape[1:], **kwargs))
         elif args and isinstance(args[0], Tensor) and args[0].ndim and len(args[0]) == self.rows:
-            if function in (torch.randn_like, torch.rand_like):
-                return self.mine(function(self.filled(args[0]), **kwargs))
-            if function in (torch.bernoulli, Tensor.bernoulli):
-                return self.mine(function(self.filled(args[0]), **kwargs))
-            if function is torch.nn.functional.dropout:
-                return self.dropout(*args, **kwargs)
+            if function in OF_A_TENSOR:
+                return self.mine(function(self.filled(args[0]), *args[1:], **kwargs))
+            dropped = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
+            if function is scaled_dot_product_attention and dropped:
+                whole = (self.filled(tensor) for tensor in args[:3])
+                return self.mine(function(*whole, *args[3:], **kwargs))
         return function(*args, **kwargs)
 
     def filled(self, part: Tensor) -> Tensor:
-        """`part` in its place among rows of zeros."""
-        whole = part.new_zeros(self.whole, *part.shape[1:])
+        """`part` in its place among rows of zeros, its axes in the same order in memory."""
+        axes = sorted(range(part.ndim), key=part.stride, reverse=True)
+        sizes = [self.whole if axis == 0 else part.shape[axis] for axis in axes]
+        whole = part.new_zeros(sizes).permute([axes.index(axis) for axis in range(part.ndim)])
         self.mine(whole).copy_(part)
         return whole
-
-    def dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        """Dropout as torch does it on the CPU, its mask drawn for the whole batch."""
-        if not training or p == 0:
-            return x
-        mask = torch.empty(self.whole, *x.shape[1:], dtype=x.dtype, device=x.device).bernoulli_(1 - p)
-        return x * self.mine(mask.div_(1 - p))
 
 
 @contextmanager
