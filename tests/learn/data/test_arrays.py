@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from triptych.errors import DataError
+from triptych.errors import ConfigError, DataError
 from triptych.learn import data as datasets
 from triptych.learn.data.arrays import parts
 from triptych.learn.data.split import ArraySplit
@@ -88,6 +88,32 @@ def test_folder_of_pictures_takes_classes_from_subfolders(tmp_path) -> None:
     (tmp_path / "cat" / "0.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match="not a readable picture"):
         datasets.from_folder(str(tmp_path), size=4)
+
+
+def test_a_folder_that_is_missing_is_said_so(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.path: is missing"):
+        datasets.from_folder("")
+    with pytest.raises(DataError, match="no such folder"):
+        datasets.from_folder(str(tmp_path / "nowhere"))
+
+
+def test_pictures_of_any_shape_are_cut_to_their_middle_square(tmp_path) -> None:
+    wide = np.zeros((8, 24), np.uint8)
+    wide[:, 8:16] = 200
+    for index in range(6):
+        Image.fromarray(wide.T if index % 2 else wide).save(tmp_path / f"{index}.png")
+    made = datasets.from_folder(str(tmp_path), size=4, channels=1)
+    whole = torch.cat([batch.x for batch, _ in made.train.whole(10)])
+    assert whole.mean() > 0.7
+
+
+def test_classes_come_from_subfolders_only_when_every_picture_lies_in_one(tmp_path) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png", "b/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    assert datasets.from_folder(str(tmp_path)).spec.classes == ("a", "b")
+    Image.new("L", (4, 4)).save(tmp_path / "stray.png")
+    assert datasets.from_folder(str(tmp_path)).spec.classes == ()
 
 
 def test_empty_folder_is_refused(tmp_path) -> None:
