@@ -17,7 +17,8 @@ class DataSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `sample_shape` has no batch axis; image values lie in [`low`, `high`]. `digest` is the SHA-256 of the
     content, empty where that is read anew at each visit or streamed; `classes` are the names of the labels,
-    empty without labels or where their number is not known; `source` says in words which text or pictures these are, for the numbers that get reported.
+    empty without labels or where their number is not known; `source` says in words which text or pictures
+    these are, for the numbers that get reported.
     """
 
     kind: Literal["image", "text"]
