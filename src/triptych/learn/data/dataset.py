@@ -61,7 +61,8 @@ class Dataset:
             have = (
                 f"{len(self.spec.classes)} classes" if self.spec.classes else "no labels with known classes"
             )
-            remedy = f"set model.classes to {len(self.spec.classes)}" if self.spec.classes else "leave it out"
+            remedy = "leave it out, or give the data labels with the names of their classes"
+            remedy = f"set model.classes to {len(self.spec.classes)}" if self.spec.classes else remedy
             raise ConfigError(
                 f"got {classes}, and the data set `{self.name}` has {have}",
                 where="model.classes",
