@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import nan
 from typing import Any, TypeGuard
 
+from triptych.learn.train.alarms import SILENT_NATS
 from triptych.learn.train.metrics import Row
 from triptych.pages import BLUE, ORANGE, Figure
 
@@ -58,12 +59,16 @@ def latents(history: list[Row]) -> list[Figure]:
     order = sorted(range(len(table[-1])), key=lambda latent: -table[-1][latent])
     ranks, last = [str(latent) for latent in order], [table[-1][latent] for latent in order]
     steps = [row["step"] for row in rows]
+    # A latent that carries nothing also looks it: the scale reaches at least so far.
+    most = max([value for row in table for value in row if value == value] + [SILENT_NATS])
     axis = {"type": "category", "title": {"text": "latent"}}
     map_ = {
         "type": "heatmap",
         "x": steps,
         "y": ranks,
         "z": [[row[latent] for row in table] for latent in order],
+        "zmin": 0,
+        "zmax": most,
         "colorscale": [[0, "#f6f7f9"], [1, BLUE]],
         "colorbar": {"thickness": 10, "title": {"text": "nats"}},
     }
@@ -79,7 +84,7 @@ def latents(history: list[Row]) -> list[Figure]:
             "latents-now",
             f"KL of each latent at step {steps[-1]}",
             [bars],
-            {"xaxis": axis, "yaxis": {"title": {"text": "nats"}}},
+            {"xaxis": axis, "yaxis": {"range": [0, 1.1 * most], "title": {"text": "nats"}}},
         ),
     ]
 
