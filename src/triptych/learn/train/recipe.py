@@ -139,7 +139,12 @@ def _apply(document: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    document.setdefault(section, {})[name] = value
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        document = document.setdefault(table, {})
+        if not isinstance(document, dict):
+            raise ConfigError(f"`{table}` is a value, not a table", where=f"--set {change}")
+    document[last] = value
 
 
 def shipped_recipes() -> list[Path]:
