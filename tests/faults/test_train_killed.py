@@ -234,13 +234,15 @@ def assert_same(killed: Path, calm: Path) -> None:
         assert (killed / "samples" / name).read_bytes() == (calm / "samples" / name).read_bytes()
 
 
-def assert_whole(out: Path) -> None:
-    """What `last` and `best` name, if anything yet, is a whole checkpoint."""
+def kept(out: Path) -> int:
+    """The step that `last` names, -1 if there is none yet; what `last` and `best` name is whole."""
     for which in ("last", "best"):
         if os.path.lexists(link := out / "checkpoints" / which):
             tensors, facts = checkpoint.read(link)
             assert {"model", "optimizer", "rng"} <= tensors.keys()
             assert link.resolve().name == f"step-{facts['step']:08d}"
+    last = out / "checkpoints" / "last"
+    return int(last.resolve().name.removeprefix("step-")) if os.path.lexists(last) else -1
 
 
 DENSE = "validate_every_steps = 3\ncheckpoint_every_steps = 1\n"
@@ -263,12 +265,13 @@ def test_a_checkpoint_write_may_be_killed_before_any_touch_of_a_file(
     file = dense_recipe("vae", tmp_path, steps=140)
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     run_to_end(nursery, file, calm)
-    event, ended = 0, int(signal.SIGKILL)
+    event, ended, before = 0, int(signal.SIGKILL), -1
     while ended == signal.SIGKILL:
         event += 1
         nursery.start(file, killed, "auto", Kill(after_calls, event))
         ended = nursery.ended()
-        assert_whole(killed)
+        assert kept(killed) >= before, "progress was lost"
+        before = kept(killed)
     assert ended == 0
     assert event > 30
     assert_same(killed, calm)
@@ -281,10 +284,12 @@ def test_the_checkpoints_of_other_families_may_be_killed_too(
     file = dense_recipe(family, tmp_path, steps=30)
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     run_to_end(nursery, file, calm)
+    before = -1
     for event in random.Random(family).sample(range(1, 45), k=8):
         nursery.start(file, killed, "auto", Kill(2, event))
         assert nursery.ended() == signal.SIGKILL
-        assert_whole(killed)
+        assert kept(killed) > before, "progress was lost"
+        before = kept(killed)
     run_to_end(nursery, file, killed, "auto")
     assert_same(killed, calm)
 
@@ -293,10 +298,12 @@ def test_a_write_may_die_in_the_middle_of_any_file(tmp_path: Path, nursery: Nurs
     file = dense_recipe("vae", tmp_path, steps=20)
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     run_to_end(nursery, file, calm)
+    before = -1
     sizes = {path.stat().st_size for path in (calm / "checkpoints/last").iterdir()}
     for size_bytes in sorted({1, *(size - 1 for size in sizes)}):
         nursery.start(file, killed, "auto", Kill(2, size_bytes=size_bytes))
         assert nursery.ended() == signal.SIGXFSZ
-        assert_whole(killed)
+        assert kept(killed) > before, "progress was lost"
+        before = kept(killed)
     run_to_end(nursery, file, killed, "auto")
     assert_same(killed, calm)
