@@ -3,6 +3,7 @@
 A family in `FAMILIES` is covered by its default settings, or by smaller ones here.
 """
 
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -288,3 +289,14 @@ def test_figures_are_finite_and_leave_the_model_and_the_generator_as_they_were(
     assert all(value == value and abs(value) < float("inf") for value in figures.values())
     assert torch.get_rng_state().equal(state)
     assert model.training
+
+
+def test_a_diagnosis_is_numbers_and_lists_of_numbers_and_leaves_no_gradient(model: GenerativeModel) -> None:
+    model.eval()
+    split = Few(examples(model, 40))
+    with torch.no_grad():
+        found = model.diagnose(batch for batch, _ in split.whole(16))
+    for name, value in found.items():
+        numbers = value if isinstance(value, list) else [value]
+        assert all(isinstance(number, int | float) and math.isfinite(number) for number in numbers), name
+    assert all(parameter.grad is None for parameter in model.parameters())
