@@ -36,7 +36,7 @@ def test_what_a_turn_leaves_open_is_as_train_has_it() -> None:
 
 def test_a_turn_that_the_model_has_not_is_refused_with_the_nearest(tmp_path: Path) -> None:
     trainer = Trainer(max_steps=1, turns={"critc": {"grad_clip": 1.0}}, out=tmp_path / "run", log=LOG)
-    with pytest.raises(ConfigError, match=r"train.turns.critc: .* valid: critic, generator. Did you mean `critic`"):
+    with pytest.raises(ConfigError, match=r"turns.critc: .* valid: critic, generator. Did you mean `critic`"):
         trainer.fit(small_gan(), datasets.digits())
 
 

@@ -12,7 +12,7 @@ from triptych.bundle.manifest import MANIFEST
 from triptych.errors import BundleError, ConfigError
 from triptych.learn.evaluate import evaluate
 from triptych.learn.models.base import GenerativeModel
-from triptych.learn.train.recipe import load_data
+from triptych.learn.train.recipe import DATASETS, load_data
 from triptych.learn.train.run import build_model, open_run
 from triptych.learn.train.state import load_weights
 
@@ -27,9 +27,9 @@ def evaluate_folder(path: str | Path, split: Literal["validation", "test"] = "te
     folder = Path(path)
     model, config = _open_bundle(folder) if (folder / MANIFEST).is_file() else _open_run(folder)
     section, spec = config["data"], config["data_spec"]
-    if section.get("name") == "arrays":
+    if section.get("name") not in DATASETS:
         raise ConfigError(
-            "it was trained on arrays in memory, which no recipe can bring back",
+            f"it was trained on `{section.get('name')}` from Python, which no recipe can bring back",
             where=str(folder),
             remedy="call triptych.learn.evaluate.evaluate(model, split) with the data at hand",
         )

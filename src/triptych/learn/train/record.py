@@ -127,9 +127,11 @@ class Record(Silence):
         return time.monotonic() - self._began_s
 
     def say(self, line: str) -> None:
+        """A line that stays on the terminal."""
         self.display.say(line)
 
     def row(self, row: Row, more: dict[str, Any]) -> None:
+        """Append to `metrics.jsonl`, with what validation found out besides, and call the callbacks."""
         if row["split"] == "validation":
             more = {**more, **self.figures}
             self.alarms = alarms.raised([*self.metrics.history, {**row, **more}], self.metric)
@@ -139,13 +141,16 @@ class Record(Silence):
             callback(Moment(self.metrics.history[-1], self.model, self.out))
 
     def progress(self, step: int, epoch: int, terms: dict[str, float]) -> None:
+        """Move the bar."""
         self.display.update(step, epoch, terms, self.examples_per_step)
 
     def sample(self, step: int) -> None:
+        """Draw samples and reconstructions, and diagnose the model."""
         self.report.sample(self.model, step)
         self.figures = diagnose(self.model, self.data)
 
     def validated(self, step: int, terms: dict[str, float]) -> None:
+        """Show the outcome, new alarms first, and write the report."""
         self.display.validated(step, terms)
         for line in alarms.news(alarms.names_before(self.metrics.history[:-1]), self.alarms):
             self.display.warn(line)
@@ -154,15 +159,18 @@ class Record(Silence):
     def save(
         self, step: int, tensors: Tensors, facts: dict[str, Any], best_step: int, keep_last: int
     ) -> None:
+        """Write a checkpoint, with the length that the log has by then."""
         facts = {**facts, "metrics_bytes": self.metrics.sync(), "elapsed_s": self.elapsed_s}
         checkpoint.write(
             self.out / "checkpoints", step, tensors, facts, best_step=best_step, keep_last=keep_last
         )
 
     def point(self, step: int, best_step: int, keep_last: int) -> None:
+        """Switch `last` and `best`."""
         checkpoint.point(self.out / "checkpoints", step=step, best_step=best_step, keep_last=keep_last)
 
     def summarise(self, facts: dict[str, Any]) -> None:
+        """Write `run.json`: `facts`, versions, speed, alarms."""
         elapsed_s = self.elapsed_s
         trained_s = elapsed_s - (facts["compile_s"] or 0.0)
         taken = facts["steps"] * self.examples_per_step
@@ -175,9 +183,11 @@ class Record(Silence):
         write_json(self.out / "run.json", {**facts, **speed, **watch})
 
     def finish(self) -> None:
+        """Write the report of a finished run."""
         self.report.write(self.metrics.history, running=False, alarms=self.alarms)
 
     def close(self) -> None:
+        """Close files, and take the bar off the terminal."""
         self.display.__exit__(None, None, None)
         self.metrics.close()
         if self.board is not None:

@@ -68,20 +68,24 @@ class Group(World):
         self.device = device
 
     def rows(self, batch: Batch) -> Batch:
+        """A rank's share lies in one piece."""
         share = len(batch) // self.size
         mine = slice(self.rank * share, (self.rank + 1) * share)
         return Batch(batch.x[mine], None if batch.labels is None else batch.labels[mine])
 
     def noise(self, rows: int) -> AbstractContextManager[object]:
+        """See `RowsOfNoise`."""
         return RowsOfNoise(self.rank, self.size, rows)
 
     def average(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """One all-reduce of all tensors as one."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         torch.distributed.all_reduce(flat)
         parts = torch.split(flat.div_(self.size), [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def agree(self, decide: Callable[[], Value]) -> Value:
+        """A broadcast of the leader's value, as MessagePack: floats, texts, dicts."""
         content = msgspec.msgpack.encode(decide()) if self.leads else b""
         size = torch.tensor(len(content), device=self.device)
         torch.distributed.broadcast(size, src=0)
