@@ -67,13 +67,15 @@ def test_a_generator_that_a_seeing_critic_cannot_move_says_so() -> None:
 
 
 def test_few_active_units_are_posterior_collapse_at_once_if_all_is_silent_else_when_it_lasts() -> None:
-    def run(units: list[int], kl: float) -> list[str]:
+    def run(units: list[int], kl: float, every: int = 100) -> list[str]:
         latents = [[kl / 10] * 10] * len(units)
         values = [10.0 - step for step in range(len(units))]
-        return names(rows(values, active_units=units, kl_per_dimension=latents))
+        history = rows(values, active_units=units, kl_per_dimension=latents)
+        return names([{**row, "step": row["step"] * every} for row in history])
 
     assert run([0, 0, 0, 1], kl=0.05) == ["posterior collapse"]
     assert run([0, 0, 0, 2], kl=0.05) == []
+    assert run([0, 0, 0, 1], kl=0.05, every=5) == []
     assert run([0, 0, 0, 1], kl=2.0) == []
     assert run([0, 1, 1, 1, 1, 1], kl=2.0) == ["posterior collapse"]
     assert run([0, 1, 1, 2, 1, 1], kl=2.0) == []

@@ -20,6 +20,7 @@ LASTING = 2  # validations in a row after which a state is no passing one
 WORSE_THAN_UNTRAINED = 0.5  # of the size of the metric before training
 STANDSTILL, STANDSTILL_VALIDATIONS = 0.01, 3
 INACTIVE_SHARE, INACTIVE_VALIDATIONS = 0.9, 5  # of all latents; a VAE may begin with none
+SILENT_STEP, INACTIVE_STEP = 20, 100  # before these a VAE has hardly begun
 SILENT_NATS, SILENT_VALIDATIONS = 0.1, 3  # what all latents together tell of x when they tell nothing
 CLEAR_ESTIMATE = 0.3  # of the largest distance that the critic has seen
 STEEP = 3.0  # slope of a critic that should have 1
@@ -157,9 +158,16 @@ def posterior_collapse(past: Past) -> Alarm | None:
         return "active_units" in row and latents - row["active_units"] >= INACTIVE_SHARE * latents
 
     def silent(row: Row) -> bool:
-        return inactive(row) and sum(value or 0.0 for value in row["kl_per_dimension"]) < SILENT_NATS
+        return (
+            inactive(row)
+            and row["step"] >= SILENT_STEP
+            and sum(value or 0.0 for value in row["kl_per_dimension"]) < SILENT_NATS
+        )
 
-    if not (past.lasting(silent, SILENT_VALIDATIONS) or past.lasting(inactive, INACTIVE_VALIDATIONS)):
+    if not (
+        past.lasting(silent, SILENT_VALIDATIONS)
+        or past.lasting(lambda row: inactive(row) and row["step"] >= INACTIVE_STEP, INACTIVE_VALIDATIONS)
+    ):
         return None
     return Alarm(
         "posterior collapse",
