@@ -93,3 +93,30 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
     done = train(tmp_path, "run", 5, 2, "--set", "train.batch_size=15")
     assert done.returncode != 0
     assert "train.batch_size: batches of 15 cannot be shared by 2 processes" in done.stderr
+
+
+SCRIPT = """
+import os, torch
+torch.manual_seed(int(os.environ["RANK"]))
+from triptych.learn import VAE, Trainer, datasets
+model = VAE(VAE.Config(sample_shape=(1, 8, 8), hidden=(8,), latent_dim=2))
+log = {"progress": False, "report": False, "samples": 0}
+Trainer(max_steps=4, batch_size=16, out="run", log=log).fit(model, datasets.digits())
+print(next(model.parameters()).detach().double().sum().item())
+"""
+
+
+def test_weights_that_began_apart_are_those_of_the_leader(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "train.py"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, other = done.stdout.split()
+    assert one == other

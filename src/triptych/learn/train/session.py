@@ -25,7 +25,7 @@ from triptych.learn.train.record import Callback, Record, Silence
 from triptych.learn.train.resume import Saved, read_saved
 from triptych.learn.train.run import Run, describe, open_run
 from triptych.learn.train.settings import LogSettings, TrainSettings
-from triptych.learn.train.state import TrainingState, load_weights
+from triptych.learn.train.state import TrainingState, load_weights, weights
 from triptych.learn.train.steps import Steps
 from triptych.learn.train.update import can_compile
 from triptych.learn.train.validation import check_metric, judge, validate
@@ -59,6 +59,7 @@ class Session:
             if len(split) == 0:
                 raise DataError(f"the {name} split is empty", where=data.name)
         model.to(device).train()
+        world.equalise(weights(model).values())
         sampler = Sampler(data.train, settings.batch_size, Cursor(settings.seed))
         world.check(sampler.batch_size)
         self.state = TrainingState(model, sampler, settings)

@@ -8,7 +8,7 @@ of their number: `--resume` may go on with more of them, or fewer.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -55,6 +55,9 @@ class World:
         """The mean of each tensor over all processes."""
         return list(tensors)
 
+    def equalise(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the leader's values."""
+
     def agree(self, decide: Callable[[], Value]) -> Value:
         """What the leader decides; the others wait for it."""
         return decide()
@@ -83,6 +86,11 @@ class Group(World):
         torch.distributed.all_reduce(flat)
         parts = torch.split(flat.div_(self.size), [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def equalise(self, tensors: Iterable[Tensor]) -> None:
+        """A broadcast of each tensor, in place."""
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, src=0)
 
     def agree(self, decide: Callable[[], Value]) -> Value:
         """A broadcast of the leader's value, as MessagePack: floats, texts, dicts."""
