@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from triptych.errors import ConfigError
+from triptych.errors import CheckpointError, ConfigError
 from triptych.learn import data as datasets
 from triptych.learn.models import WGANGP
 from triptych.learn.train import Trainer, TrainSettings, rng
 from triptych.learn.train.recipe import load_recipe
+from triptych.learn.train.schedule import rate_factor
 
 LOG = {"progress": False, "report": False, "every_steps": 1, "samples": 0}
 
@@ -32,6 +33,28 @@ def test_what_a_turn_leaves_open_is_as_train_has_it() -> None:
     assert settings.of_turn("critic").grad_clip == 1.0
     own = Trainer(grad_clip=1.0, turns={"critic": {"grad_clip": 5.0}}).settings
     assert (own.of_turn("critic").grad_clip, own.of_turn("generator").grad_clip) == (5.0, 1.0)
+
+
+def test_warm_up_is_for_the_turns_whose_schedule_has_one() -> None:
+    turns = {"critic": {"schedule": "cosine"}}
+    settings = Trainer(schedule="warmup_cosine", warmup_steps=10, turns=turns).settings
+    assert rate_factor(settings.of_turn("critic"), 0, 100) == 1
+    assert rate_factor(settings.of_turn("generator"), 0, 100) == 0.1
+    settings = Trainer(warmup_steps=10, turns={"critic": {"schedule": "warmup_linear"}}).settings
+    assert rate_factor(settings.of_turn("critic"), 0, 100) == 0.1
+    assert rate_factor(settings.of_turn("generator"), 0, 100) == 1
+
+
+def test_a_schedule_of_one_turn_fixes_the_length_too(tmp_path: Path) -> None:
+    given = {
+        "batch_size": 32,
+        "turns": {"critic": {"schedule": "cosine"}},
+        "out": tmp_path / "run",
+        "log": LOG,
+    }
+    Trainer(max_steps=2, **given).fit(small_gan(), datasets.digits())
+    with pytest.raises(CheckpointError, match="With schedule `cosine` the length sets the learning rate"):
+        Trainer(max_steps=4, **given).fit(small_gan(), datasets.digits(), resume="auto")
 
 
 def test_a_turn_that_the_model_has_not_is_refused_with_the_nearest(tmp_path: Path) -> None:

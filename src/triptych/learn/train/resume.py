@@ -63,18 +63,25 @@ def read_saved(path: Path, config: dict[str, Any]) -> Saved:
         CheckpointError: it is damaged, newer, or of another configuration.
     """
     tensors, facts = checkpoint.read(path)
-    free = MAY_CHANGE_ON_RESUME | (LENGTH if config["train"]["schedule"] == "constant" else frozenset())
+    falling = _falling(config["train"])
+    free = MAY_CHANGE_ON_RESUME | (frozenset() if falling else LENGTH)
     if changes := checkpoint.difference(_fixed(facts["config"], free), _fixed(config, free)):
         by_length = LENGTH & {change.split()[0].removeprefix("train.") for change in changes}
         raise CheckpointError(
             "it is of another configuration: " + "; ".join(changes),
             where=str(path),
-            remedy=f"with schedule `{config['train']['schedule']}` the length sets the learning rate of "
+            remedy=f"with schedule `{falling}` the length sets the learning rate of "
             "every step taken so far: start anew in another folder"
             if by_length
             else "resume with the same settings, or start anew in another folder",
         )
     return Saved(tensors, facts)
+
+
+def _falling(train: dict[str, Any]) -> str | None:
+    """The first schedule in use, by `[train]` or by a turn, that depends on how long training is to be."""
+    schedules = (section["schedule"] for section in (train, *train["turns"].values()))
+    return next((schedule for schedule in schedules if schedule not in (None, "constant")), None)
 
 
 def _fixed(config: dict[str, Any], free: frozenset[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import cos, pi
 
-from triptych.learn.train.settings import TrainSettings, TurnSettings
+from triptych.learn.train.settings import TrainSettings, TurnSettings, warms_up
 
 
 def rate_factor(settings: TrainSettings | TurnSettings, step: int, total: int) -> float:
@@ -18,7 +18,7 @@ def rate_factor(settings: TrainSettings | TurnSettings, step: int, total: int) -
     """
     if settings.schedule in (None, "constant"):
         return 1.0
-    warmup = min(settings.warmup_steps or 0, total)
+    warmup = min(settings.warmup_steps or 0, total) if warms_up(settings.schedule) else 0
     if step < warmup:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from triptych.errors import ConfigError, nearest
 
+FINITE = 1e38  # what float32, in which weights are, still holds
+
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=FINITE)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=FINITE)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 Schedule = Literal["constant", "cosine", "warmup_cosine", "warmup_linear"]
@@ -78,16 +81,20 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     turns: dict[str, TurnSettings] = {}
 
     def __post_init__(self) -> None:
-        _check_warmup(self.warmup_steps, self.schedule, "train")
+        _check_warmup(self.warmup_steps, self.schedules(), "train")
         for name, turn in self.turns.items():
-            merged = self.of_turn(name)
-            _check_warmup(turn.warmup_steps or 0, merged.schedule, f"train.turns.{name}")
+            own = turn.schedule or self.schedule
+            _check_warmup(turn.warmup_steps or 0, [own], f"train.turns.{name}")
         if self.min_delta and self.patience is None:
             raise ConfigError(
                 f"got {self.min_delta:g} without patience, where it has no effect",
                 where="train.min_delta",
                 remedy="set train.patience",
             )
+
+    def schedules(self) -> list[str]:
+        """Every schedule that is in use, that of `[train]` first."""
+        return [self.schedule, *(turn.schedule for turn in self.turns.values() if turn.schedule)]
 
     def of_turn(self, name: str) -> TurnSettings:
         """The settings of the turn of this name, with what it shares with the others filled in."""
@@ -117,13 +124,18 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return min(bound for bound in bounds if bound is not None)
 
 
-def _check_warmup(steps: int, schedule: str | None, where: str) -> None:
-    if steps and not (schedule or "").startswith("warmup"):
+def _check_warmup(steps: int, schedules: Sequence[str], where: str) -> None:
+    if steps and not any(warms_up(schedule) for schedule in schedules):
         raise ConfigError(
-            f"got {steps} with schedule `{schedule}`, where it has no effect",
+            f"got {steps} with schedule `{schedules[0]}`, where it has no effect",
             where=f"{where}.warmup_steps",
             remedy=f'set {where}.schedule = "warmup_cosine" or "warmup_linear"',
         )
+
+
+def warms_up(schedule: str | None) -> bool:
+    """Whether `warmup_steps` means anything to this schedule."""
+    return schedule in ("warmup_cosine", "warmup_linear")
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,18 +158,47 @@ Section = TypeVar("Section", bound=msgspec.Struct)
 
 def as_section(kind: type[Section], given: Mapping[str, Any], where: str) -> Section:
     """`given` as a `kind`, or a `ConfigError` that names the key, what is valid, and the nearest spelling."""
-    valid = [field.encode_name for field in msgspec.structs.fields(kind)]
-    tag_field = kind.__struct_config__.tag_field
-    for key in given:
-        if key not in valid and key != tag_field:
+    (info,) = inspect.multi_type_info([kind])
+    assert isinstance(info, inspect.StructType)
+    types = {field.encode_name: field.type for field in info.fields}
+    for key, value in given.items():
+        if key not in types and key != info.tag_field:
             raise ConfigError(
                 "there is no such setting",
                 where=f"{where}.{key}",
-                valid=", ".join(sorted(valid)),
-                remedy=nearest(key, valid),
+                valid=", ".join(sorted(types)),
+                remedy=nearest(key, types),
             )
+        _check_tables(types.get(key), value, f"{where}.{key}")
     try:
         return msgspec.convert(dict(given), kind)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$")
-        raise ConfigError(problem[0].lower() + problem[1:], where=where + path.rstrip("`")) from error
+        key = path.removeprefix(".").rstrip("`")
+        raise ConfigError(
+            problem[0].lower() + problem[1:],
+            where=where + path.rstrip("`"),
+            valid=", ".join(sorted(_choices(types.get(key)))),
+            remedy=f'write it in quotes: {key} = "{given[key]}"'
+            if problem.startswith("Expected `str")
+            else "",
+        ) from error
+
+
+def _check_tables(kind: inspect.Type | None, value: object, where: str) -> None:
+    """The same for tables of tables, such as `[train.turns.critic]`."""
+    if not isinstance(kind, inspect.DictType) or not isinstance(value, Mapping):
+        return
+    if isinstance(kind.value_type, inspect.StructType):
+        for name, table in value.items():
+            if isinstance(table, Mapping):
+                as_section(kind.value_type.cls, table, f"{where}.{name}")
+
+
+def _choices(kind: inspect.Type | None) -> list[str]:
+    """The values of a setting that has a few only."""
+    if isinstance(kind, inspect.UnionType):
+        return [choice for part in kind.types for choice in _choices(part)]
+    if isinstance(kind, inspect.BoolType):
+        return ["true", "false"]
+    return [str(value) for value in kind.values] if isinstance(kind, inspect.LiteralType) else []
