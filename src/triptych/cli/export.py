@@ -15,6 +15,9 @@ def export(
         str | None, typer.Option(help="What the bundle is called; the folder's name if not given.")
     ] = None,
     which: Annotated[str, typer.Option(help="Which weights: best or last.")] = "best",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The weights themselves, not their moving average.")
+    ] = False,
 ) -> None:
     """Write the weights of a run as a bundle that needs no torch."""
     from triptych.errors import ConfigError
@@ -24,7 +27,7 @@ def export(
         raise ConfigError(f"got {which!r}", where="--which", valid="best, last")
     from triptych.learn.train.run import open_run
 
-    folder = open_run(run, which=which).export(out, name=name)
+    folder = open_run(run, which=which, raw=raw).export(out, name=name)
     manifest = load(folder).manifest
     for graph in manifest.graphs:
         apart, allowed = graph.parity.max_abs_error, graph.parity.tolerance

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from torch import Tensor
 
 from triptych.errors import CheckpointError, ConfigError
 from triptych.learn.data.dataset import Dataset
@@ -16,7 +17,7 @@ from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import checkpoint
 from triptych.learn.train.metrics import Row
 from triptych.learn.train.settings import LogSettings, TrainSettings
-from triptych.learn.train.state import load_weights
+from triptych.learn.train.state import Tensors, load_weights
 
 FORMAT_VERSION = 1
 
@@ -64,15 +65,18 @@ class Run:
         return export(self.model, Path(destination), name=name, training=training, tokenizer=self.tokenizer)
 
 
-def open_run(path: str | Path, *, model: GenerativeModel | None = None, which: str = "best") -> Run:
+def open_run(
+    path: str | Path, *, model: GenerativeModel | None = None, which: str = "best", raw: bool = False
+) -> Run:
     """Open the run folder `path`.
 
     Args:
         model: a model that already holds the weights; None to build it and load checkpoint `which`.
         which: `best` or `last`.
+        raw: take the weights themselves where the run kept their moving average.
 
     Raises:
-        ConfigError: there is no run at `path`.
+        ConfigError: there is no run at `path`, or it kept no moving average that `raw` could leave aside.
         CheckpointError: the weights cannot be read.
     """
     folder = Path(path)
@@ -81,7 +85,13 @@ def open_run(path: str | Path, *, model: GenerativeModel | None = None, which: s
         model = build_model(config["model"], folder)
         source = folder / "checkpoints" / which
         tensors, _ = checkpoint.read(source)
-        load_weights(model, tensors.get("ema", tensors["model"]), str(source))
+        if raw and "ema" not in tensors:
+            raise ConfigError(
+                "the run kept no moving average of its weights, so all it has are raw",
+                where=str(folder),
+                remedy="leave `raw` out, or train with train.ema_decay",
+            )
+        load_weights(model, tensors["model"] if raw else shown(tensors), str(source))
         model.eval()
     tokenizer = folder / "tokenizer.json"
     return Run(
@@ -92,6 +102,11 @@ def open_run(path: str | Path, *, model: GenerativeModel | None = None, which: s
         summary=summary,
         tokenizer=tokenizer.read_text("utf-8") if tokenizer.is_file() else None,
     )
+
+
+def shown(tensors: Tensors) -> dict[str, Tensor]:
+    """The weights to use: the moving average when there is one."""
+    return tensors.get("ema", tensors["model"])
 
 
 def build_model(section: dict[str, Any], folder: Path) -> GenerativeModel:

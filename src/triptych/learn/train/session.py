@@ -23,7 +23,7 @@ from triptych.learn.train.device import set_threads
 from triptych.learn.train.guard import Guard
 from triptych.learn.train.record import Callback, Record, Silence
 from triptych.learn.train.resume import Saved, read_saved
-from triptych.learn.train.run import Run, describe, open_run
+from triptych.learn.train.run import Run, describe, open_run, shown
 from triptych.learn.train.settings import LogSettings, TrainSettings
 from triptych.learn.train.state import TrainingState, load_weights, weights
 from triptych.learn.train.steps import Steps
@@ -129,7 +129,7 @@ class Session:
             best = self.out / "checkpoints" / "best"
             self.world.agree(lambda: None)  # the leader has written it
             tensors = checkpoint.read(best)[0]
-            load_weights(self.model, tensors.get("ema", tensors["model"]), str(best))
+            load_weights(self.model, shown(tensors), str(best))
             self.model.eval()
             self._summarise(finished=True)
             self.record.finish()
