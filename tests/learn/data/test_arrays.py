@@ -116,6 +116,19 @@ def test_classes_come_from_subfolders_only_when_every_picture_lies_in_one(tmp_pa
     assert datasets.from_folder(str(tmp_path)).spec.classes == ()
 
 
+def test_hidden_files_are_no_pictures(tmp_path) -> None:
+    for index in range(5):
+        Image.new("L", (4, 4)).save(tmp_path / f"{index}.png")
+        (tmp_path / f"._{index}.png").write_bytes(b"what a Mac leaves behind")
+    assert datasets.from_folder(str(tmp_path)).spec.source.startswith("5 pictures")
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_size_below_one_is_refused(tmp_path, size: int) -> None:
+    with pytest.raises(ConfigError, match=f"data.size: got {size}"):
+        datasets.from_folder(str(tmp_path), size=size)
+
+
 def test_empty_folder_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="no pictures"):
         datasets.from_folder(str(tmp_path))

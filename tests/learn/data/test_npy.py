@@ -81,6 +81,13 @@ def test_a_missing_or_damaged_file_is_one_clear_error(tmp_path, name, content) -
         datasets.from_npy(str(tmp_path / name))
 
 
+def test_nobody_is_told_to_unpickle_what_is_no_array(tmp_path) -> None:
+    (tmp_path / "x.npy").write_text("1,2,3\n")
+    with pytest.raises(DataError, match="does not begin as one does") as caught:
+        datasets.from_npy(str(tmp_path / "x.npy"))
+    assert "pickle" not in str(caught.value)
+
+
 def test_a_cut_npy_is_refused(tmp_path, digits) -> None:
     np.save(tmp_path / "x.npy", digits[0])
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-10])

@@ -83,6 +83,11 @@ def test_too_little_text_is_refused(text: str, block_size: int) -> None:
         datasets.from_text(text, block_size=block_size)
 
 
+def test_a_text_that_says_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="one character over and over"):
+        datasets.from_text("a" * 2_000, block_size=8)
+
+
 def test_a_text_or_a_path_but_not_both(tmp_path) -> None:
     with pytest.raises(ConfigError, match="one of the two"):
         datasets.from_text()

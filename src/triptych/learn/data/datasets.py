@@ -112,7 +112,8 @@ def from_folder(
     test: float = 0.1,
     seed: int = 0,
 ) -> Dataset:
-    """Pictures under a folder; when all lie in subfolders, the first level of these gives the classes.
+    """Pictures under a folder, without hidden files; when all lie in subfolders, the first level of these
+    gives the classes.
 
     Args:
         size: side in pixels; every picture is scaled and cut to its middle square. None when all have one
@@ -125,7 +126,9 @@ def from_folder(
         )
     if not Path(path).is_dir():
         raise DataError("there is no such folder", where=path, valid="a folder of pictures")
-    files = sorted(file for file in Path(path).rglob("*") if file.suffix.lower() in _PICTURES)
+    if size is not None and size < 1:
+        raise ConfigError(f"got {size}", where="data.size", valid="1 or more, or nothing")
+    files = sorted(file for file in Path(path).rglob("*") if _is_picture(file.relative_to(path)))
     if not files:
         raise DataError(
             "there are no pictures in this folder",
@@ -210,6 +213,12 @@ def from_text(
             where=path or "text",
             remedy=f"give more text, or a block_size below {block_size}",
         )
+    if coder.get_vocab_size() < 2:
+        raise DataError(
+            "the text is one character over and over",
+            where=path or "text",
+            remedy="give a text to learn from",
+        )
     spec = DataSpec(
         kind="text",
         sample_shape=(block_size,),
@@ -281,6 +290,11 @@ def _idx(
         array_split(x_test, y_test, binarize, seed + 2),
         section=section,
     )
+
+
+def _is_picture(file: Path) -> bool:
+    """By its name; what is hidden (`._x.png` from a Mac) is none."""
+    return file.suffix.lower() in _PICTURES and not any(part.startswith(".") for part in file.parts)
 
 
 def _picture(file: Path, size: int | None, channels: Channels) -> np.ndarray:

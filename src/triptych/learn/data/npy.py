@@ -109,6 +109,9 @@ def _opened(path: str) -> Iterator[Any]:
     """What `numpy.load` gives; Python objects are refused, because to read them is to run code."""
     try:
         with open(path, "rb") as file:
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+                raise ValueError("it does not begin as one does")
+            file.seek(0)
             yield np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
