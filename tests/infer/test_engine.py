@@ -46,6 +46,14 @@ def test_run_is_the_same_bytes_in_any_batch(vae):
     assert whole.tobytes() == b"".join(vae.run("decode", {"z": row[None]})["x"].tobytes() for row in z)
 
 
+def test_large_batches_are_among_the_sizes_and_change_no_byte(vae):
+    assert max(vae.graph("decode").row_buckets) == 256
+    z = np.random.default_rng(1).standard_normal((1000, 4), np.float32)
+    whole = vae.run("decode", {"z": z})["x"]
+    for row in (0, 255, 256, 767, 895, 960, 992, 999):
+        assert whole[row].tobytes() == vae.run("decode", {"z": z[row : row + 1]})["x"].tobytes()
+
+
 def test_run_takes_lists_of_numbers(vae):
     z = [[0, 1, 2, 3]]
     assert (vae.run("decode", {"z": z})["x"] == vae.run("decode", {"z": np.array(z, np.float32)})["x"]).all()

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from triptych.infer.rows import split
 
-SIZES = st.sets(st.integers(1, 130), min_size=1).map(sorted)
+SIZES = st.sets(st.integers(1, 300), min_size=1).map(sorted)
+POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 @given(st.integers(1, 1000), SIZES, st.integers(0, 130))
@@ -24,4 +25,12 @@ def test_only_the_last_batch_is_padded(rows, sizes, most_padding):
 
 
 def test_a_hundred_rows_are_not_padded_where_sizes_add_up_to_them():
-    assert [size for _, size in split(100, (1, 2, 4, 8, 16, 32, 64))] == [64, 32, 4]
+    assert [size for _, size in split(100, POWERS)] == [64, 32, 4]
+
+
+def test_a_thousand_rows_are_a_few_large_batches():
+    assert [size for _, size in split(1000, POWERS)] == [256, 256, 256, 128, 64, 32, 8]
+
+
+def test_padding_that_costs_less_than_one_more_batch_is_taken():
+    assert [size for _, size in split(253, POWERS)] == [256]

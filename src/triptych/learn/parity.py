@@ -24,7 +24,7 @@ from triptych.learn.models.base import Graph
 Array = np.ndarray
 Run = Callable[[dict[str, Array]], dict[str, Array]]
 
-CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
+CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # beyond 256 rows a decoder gains nothing more
 PARITY_ROWS = (1, 2, 3, 16)
 MAX_TRIAL_BYTES, MAX_TRIAL_PRODUCTS = 128_000_000, 2_000_000_000  # so that an export takes seconds
 EPS = float(np.finfo(np.float32).eps)
