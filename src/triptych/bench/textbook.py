@@ -23,7 +23,7 @@ from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.split import ArraySplit
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import Trainer
-from triptych.learn.train.update import can_compile
+from triptych.learn.train.compiling import cannot_compile
 
 THREADS, REPEATS, SEED = 2, 3, 0
 Model = TypeVar("Model", bound=GenerativeModel)
@@ -82,7 +82,7 @@ def by_trainer(model: GenerativeModel, data: Dataset, steps: int, **settings: An
 def fast_path() -> dict[str, Any]:
     """The settings for speed that this machine bears: a compiler for `compile`, a processor for bf16."""
     bf16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return {"compile": can_compile(torch.device("cpu")), "precision": "bf16" if bf16 else "f32"}
+    return {"compile": not cannot_compile(torch.device("cpu")), "precision": "bf16" if bf16 else "f32"}
 
 
 def compare(

@@ -14,24 +14,22 @@ from typing import Any
 
 import torch
 
-from triptych.errors import ConfigError, DataError
+from triptych.errors import DataError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.split import Cursor, Sampler
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import checkpoint, rng
+from triptych.learn.train.compiling import is_compiled
 from triptych.learn.train.device import set_threads
 from triptych.learn.train.guard import Guard
 from triptych.learn.train.record import Callback, Record, Silence
-from triptych.learn.train.resume import Saved, read_saved
+from triptych.learn.train.resume import read_saved
 from triptych.learn.train.run import Run, describe, open_run, shown
 from triptych.learn.train.settings import LogSettings, TrainSettings
 from triptych.learn.train.state import TrainingState, load_weights, weights
 from triptych.learn.train.steps import Steps
-from triptych.learn.train.update import can_compile
 from triptych.learn.train.validation import check_metric, judge, validate
 from triptych.learn.train.world import World
-
-COMPILE_FROM_UPDATES = 10_000  # fewer do not repay the time that compiling takes
 
 
 class Session:
@@ -54,7 +52,8 @@ class Session:
         self.world, self.metric = world, settings.metric or model.validation_metric
         self.config = describe(model, data, settings, log)
         saved = None if resume is None else read_saved(resume, self.config)
-        self.threads, self.notes = set_threads(self._threads(saved))
+        before = {} if saved is None or saved.facts.get("processes", 1) != world.size else saved.facts
+        self.threads, self.notes = set_threads(before.get("threads", settings.threads))
         for name, split in (("training", data.train), ("validation", data.validation)):
             if len(split) == 0:
                 raise DataError(f"the {name} split is empty", where=data.name)
@@ -67,6 +66,14 @@ class Session:
         draws = sum(turn.updates * turn.needs_data for turn in turns) * settings.accumulate
         steps_per_epoch = max(1, sampler.per_epoch // max(1, draws))
         self.total = settings.total_steps(steps_per_epoch)
+        compiled, notes = is_compiled(
+            settings.compile,
+            recorded=before.get("compiled"),
+            updates=self.total * sum(turn.updates for turn in turns),
+            processes=world.size,
+            device=device,
+        )
+        self.notes += notes
         self.steps = Steps(
             self.state,
             settings,
@@ -74,7 +81,7 @@ class Session:
             device,
             total=self.total,
             steps_per_epoch=steps_per_epoch,
-            compiled=self._compiled(saved, device, self.total * sum(turn.updates for turn in turns)),
+            compiled=compiled,
         )
         if saved is not None:
             self.state.load(saved.tensors, saved.facts, where=str(resume))
@@ -96,30 +103,6 @@ class Session:
                 metrics_bytes=0 if saved is None else saved.facts["metrics_bytes"],
                 before_s=0.0 if saved is None else saved.facts["elapsed_s"],
             )
-
-    def _threads(self, saved: Saved | None) -> int | None:
-        """Those of the checkpoint, as long as as many processes train."""
-        if saved is not None and saved.facts.get("processes", 1) == self.world.size:
-            return int(saved.facts["threads"])
-        return self.settings.threads
-
-    def _compiled(self, saved: Saved | None, device: torch.device, updates: int) -> bool:
-        """Whether the step is compiled. That decides the last bits: a resumed run does as the first did."""
-        wanted = self.settings.compile
-        if wanted is True and self.world.size > 1:
-            raise ConfigError(
-                f"got true with {self.world.size} processes, whose gradients are averaged between them",
-                where="train.compile",
-                remedy='leave it at "auto", or train in one process',
-            )
-        if wanted == "auto":
-            wanted = self.world.size == 1 and updates >= COMPILE_FROM_UPDATES
-            if saved is not None and saved.facts.get("processes", 1) == self.world.size:
-                wanted = bool(saved.facts.get("compiled", False))
-            if wanted and not can_compile(device):
-                self.notes.append("there is no C++ compiler: the step stays eager, and slower")
-                wanted = False
-        return wanted
 
     def run(self) -> Run:
         """Train to the end."""

@@ -4,24 +4,22 @@ compiled into one graph.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from types import FunctionType, MethodType
-from typing import Any
+from types import MethodType
 
 import torch
 from torch import Tensor
 
 from triptych.learn.maths.optimizers import clip_factor, global_norm
 from triptych.learn.models.base import Batch, GenerativeModel, Progress
+from triptych.learn.train.compiling import compile_whole
 from triptych.learn.train.meter import stacked
 from triptych.learn.train.player import Pace, Player
 from triptych.learn.train.world import World
 
 Paid = tuple[tuple[str, ...], Tensor]  # the names of the terms; the total, the terms and the gradient norm
 Gradients = Sequence[Tensor | None]
-CXX_COMPILERS = ("g++", "clang++", "c++")
 
 
 class Update:
@@ -92,26 +90,3 @@ def on_device(progress: Progress, device: torch.device) -> Progress:
     """The same with tensors for what changes, so that a graph need not be made anew at each step."""
     step, epoch = (torch.tensor(float(n), device=device) for n in (progress.step, progress.epoch))
     return Progress(step, epoch, progress.max_steps)
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether there is a compiler for this device: a C++ one for the CPU, Triton for a GPU."""
-    if device.type == "cpu":
-        return any(shutil.which(name) for name in CXX_COMPILERS)
-    return device.type == "cuda"
-
-
-def compile_whole(function: MethodType) -> Callable[..., Any]:
-    """The method `function` as one graph, autograd included. Only tensors' shapes and types are looked at
-    before each call: of what else the graph depends on, nothing changes as long as its object lives. Graphs
-    belong to a code object, so each method compiled here gets one of its own.
-    """
-    import torch._dynamo.config
-
-    torch._dynamo.config.trace_autograd_ops = True
-    options: dict[str, Any] = {
-        "fallback_random": True,
-        "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe,
-    }
-    own = FunctionType(function.__func__.__code__.replace(), globals())
-    return torch.compile(MethodType(own, function.__self__), options=options)
