@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-# Read when torch is imported: waiting threads that spin would slow both sides wherever the cores are shared.
-os.environ.setdefault("GOMP_SPINCOUNT", "100")
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
