@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from triptych.errors import CheckpointError, ConfigError, NonFiniteError
-from triptych.learn.models import VAE
+from triptych.learn import data as datasets
+from triptych.learn.models import VAE, WGANGP, Transformer
 from triptych.learn.models.base import Terms
 from triptych.learn.train import Trainer, checkpoint, open_run, rng
 from triptych.learn.train.state import weights
@@ -176,6 +177,57 @@ def test_a_nan_that_stays_is_named_and_ends_the_run(pictures, tmp_path) -> None:
     )
     with pytest.raises(NonFiniteError, match="`total` of turn `elbo` is not finite at step 8"):
         trainer.fit(fragile(breaks=100), pictures)
+
+
+class SteepCritic(WGANGP):
+    """The second critic update of step 3 has a gradient without bounds, in one weight."""
+
+    updates_of_step_3 = 0
+
+    def loss(self, batch, turn, progress):
+        terms = super().loss(batch, turn, progress)
+        if turn.name == "critic" and progress.step == 2:
+            self.updates_of_step_3 += 1
+            if self.updates_of_step_3 % 5 == 2:
+                bias = dict(self.named_parameters())["critic.2.bias"]
+                return Terms(terms.total + (bias - bias.detach()).square().sum().sqrt(), terms.named)
+        return terms
+
+
+def test_what_breaks_is_named_before_what_it_breaks(pictures, tmp_path) -> None:
+    shape = {"sample_shape": (1, 4, 4), "generator_hidden": (8,), "critic_hidden": (8,)}
+    trainer = Trainer(
+        max_steps=4, grad_clip=1.0, guard_retries=0, out=tmp_path / "run", log={"progress": False}
+    )
+    with pytest.raises(NonFiniteError, match=r"the gradient of `critic.2.bias` is not finite at step 3"):
+        trainer.fit(SteepCritic(WGANGP.Config(**shape)), pictures)
+
+
+def test_a_prompt_where_no_text_continues_it_is_refused(fit) -> None:
+    with pytest.raises(ConfigError, match=r"log\.prompt: got 'To be', and there are no texts"):
+        fit(log={"prompt": "To be"})
+
+
+def test_a_prompt_fits_into_a_block(tmp_path) -> None:
+    data = datasets.from_text("to be or not " * 100, block_size=8)
+    sizes = {"vocab_size": data.spec.vocab_size, "block_size": 8, "layers": 1, "heads": 1, "width": 8}
+    trainer = Trainer(max_steps=1, out=tmp_path / "run", log={"progress": False, "prompt": "to be or not"})
+    with pytest.raises(ConfigError, match=r"log\.prompt: got 12 tokens; valid: up to 8"):
+        trainer.fit(Transformer(Transformer.Config(**sizes)), data)
+
+
+def test_a_folder_that_cannot_be_written_is_said_so(fit, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "samples").write_text("in the way")
+    with pytest.raises(ConfigError, match="run: cannot be written"):
+        fit()
+
+
+def test_data_may_be_named_by_a_path(vae, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", np.full((40, 1, 4, 4), 7, np.uint8))
+    trainer = Trainer(max_steps=1, out=tmp_path / "run", log={"progress": False})
+    run = trainer.fit(vae(), datasets.from_npy(tmp_path / "x.npy"))
+    assert run.config["data"]["path"] == str(tmp_path / "x.npy")
 
 
 def test_validation_goes_through_the_moving_average_and_so_does_the_result(fit) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.errors import NonFiniteError
+from triptych.learn.train.player import Player
 from triptych.learn.train.state import Tensors
 from triptych.learn.train.steps import Steps
 
@@ -53,27 +54,27 @@ class Guard:
         self.steps.reset()
 
     def _replay(self, until: int) -> str:
-        """Take the same steps again, looking after each: they are the same to the bit, so it breaks again.
-        What was compiled is run eagerly here, where each gradient can be looked at.
+        """Take the same steps again, looking after each update: they are the same to the bit, so it breaks
+        again. What was compiled is run eagerly here, where each gradient can be looked at.
         """
         state, steps = self.steps.state, self.steps
         while state.counters.step < until:
-            steps.run(eager=True)
-            if not steps.finite():
-                return f"{self._first_bad()} at step {state.counters.step}"
+            step = state.counters.step + 1
+            for player in steps.moves(eager=True):
+                if not steps.finite():
+                    return f"{self._first_bad(player)} at step {step}"
         return f"a value at or before step {until}"
 
-    def _first_bad(self) -> str:
-        for player in self.steps.state.players:
-            turn = player.turn.name
-            if bad := self.steps.meters[turn].broken():
-                return f"loss term `{bad[-1]}` of turn `{turn}` is not finite"
-            name_of = {id(p): name for name, p in self.steps.state.model.named_parameters()}
-            gradients = self.steps.updates[turn].gradients
-            for weight, gradient in zip(player.weights, gradients, strict=False):
-                if gradient is not None and not gradient.isfinite().all():
-                    return f"the gradient of `{name_of[id(weight)]}` is not finite"
-            for weight in player.weights:
-                if not weight.isfinite().all():
-                    return f"the weight `{name_of[id(weight)]}` is not finite"
-        return "a gradient norm is not finite"
+    def _first_bad(self, player: Player) -> str:
+        turn = player.turn.name
+        if bad := self.steps.meters[turn].broken():
+            return f"loss term `{bad[-1]}` of turn `{turn}` is not finite"
+        name_of = {id(p): name for name, p in self.steps.state.model.named_parameters()}
+        gradients = self.steps.updates[turn].gradients
+        for weight, gradient in zip(player.weights, gradients, strict=True):
+            if gradient is not None and not gradient.isfinite().all():
+                return f"the gradient of `{name_of[id(weight)]}` is not finite"
+        for weight in player.weights:
+            if not weight.isfinite().all():
+                return f"the weight `{name_of[id(weight)]}` is not finite"
+        return f"the gradient norm of turn `{turn}` is not finite"

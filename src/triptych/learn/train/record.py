@@ -100,18 +100,18 @@ class Record(Silence):
             summary_writer()
         try:
             out.mkdir(parents=True, exist_ok=True)
+            self.report = Report(out, config, data, log)
+            self.metrics = MetricsLog(out / "metrics.jsonl", size_bytes=metrics_bytes)
+            write_json(out / "config.json", config)
+            if data.tokenizer is not None:
+                (out / "tokenizer.json").write_text(data.tokenizer, "utf-8")
         except OSError as error:
             raise ConfigError(
-                f"cannot be made: {error.strerror}", where=str(out), remedy="choose another"
+                f"cannot be written: {error.strerror}", where=str(out), remedy="choose another folder"
             ) from error
-        write_json(out / "config.json", config)
-        if data.tokenizer is not None:
-            (out / "tokenizer.json").write_text(data.tokenizer, "utf-8")
         self.out, self.model, self.data, self.callbacks = out, model, data, tuple(callbacks)
         self.metric = config["train"]["metric"] or model.validation_metric
         self.examples_per_step = examples_per_step
-        self.metrics = MetricsLog(out / "metrics.jsonl", size_bytes=metrics_bytes)
-        self.report = Report(out, config, data, log)
         self.display = Display(out.name, total, first_step, enabled=log.progress)
         self.display.__enter__()
         self._began_s = time.monotonic() - before_s

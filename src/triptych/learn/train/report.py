@@ -45,14 +45,23 @@ class Report:
             (out / "plotly.min.js").write_text(plotly_script(), "utf-8")
 
     def _encode(self, prompt: str) -> list[int] | None:
-        if not prompt or self._tokenizer is None:
+        if not prompt:
             return None
+        if self._tokenizer is None or not self.log.samples:
+            raise ConfigError(
+                f"got {prompt!r}, and there are no texts to continue it",
+                where="log.prompt",
+                remedy="leave it out",
+            )
         try:
-            return list(self._tokenizer.encode(prompt).ids)
+            ids = list(self._tokenizer.encode(prompt).ids)
         except Exception as error:  # the tokenizers library raises nothing more precise
             raise ConfigError(
                 f"{prompt!r} has characters that the data set has not", where="log.prompt"
             ) from error
+        if len(ids) > (block_size := self.data.spec.sample_shape[0]):
+            raise ConfigError(f"got {len(ids)} tokens", where="log.prompt", valid=f"up to {block_size}")
+        return ids
 
     def sample(self, model: GenerativeModel, step: int) -> None:
         """Draw this moment's samples, and reconstructions where the model makes them; always with

@@ -32,7 +32,9 @@ def describe(model: GenerativeModel, data: Dataset, train: TrainSettings, log: L
         "train": train,
         "log": log,
     }
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))
+    plain: dict[str, Any] = msgspec.json.decode(
+        msgspec.json.encode(config, enc_hook=os.fspath)
+    )  # data may be named by a `Path`
     return plain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -56,9 +56,17 @@ class Steps:
         factor = rate_factor(player.settings, step, self.total)
         return player.learning_rate * factor * self.state.counters.rate_scale
 
-    def run(self, *, eager: bool = False) -> None:
-        """One full round of all turns; `eager` leaves aside what was compiled."""
-        counters, started_s = self.state.counters, time.monotonic()
+    def run(self) -> None:
+        """One full round of all turns."""
+        started_s = time.monotonic()
+        for _ in self.moves():
+            pass
+        if self.first_s is None:
+            self.first_s = time.monotonic() - started_s
+
+    def moves(self, *, eager: bool = False) -> Iterator[Player]:
+        """The same, update by update, whose it was; `eager` leaves aside what was compiled."""
+        counters = self.state.counters
         progress = Progress(counters.step, counters.step // self.steps_per_epoch, self.total)
         batch: Batch | None = None
         for player in self.state.players:
@@ -67,10 +75,9 @@ class Steps:
                 batches = [batch := self._draw(player, batch) for _ in range(self.settings.accumulate)]
                 self.meters[name].add(*self.updates[name](batches, progress, rate, eager=eager))
                 self.state.model.after_update(player.turn)
+                yield player
         self.state.update_ema()
         counters.step += 1
-        if self.first_s is None:
-            self.first_s = time.monotonic() - started_s
 
     def _draw(self, player: Player, last: Batch | None) -> Batch:
         """A fresh batch, or the last one again for a turn that needs no data."""

@@ -40,7 +40,7 @@ class Update:
         compiled: bool,
     ) -> None:
         self.model, self.player, self.world, self.autocast = model, player, world, autocast
-        self.gradients: Gradients = ()  # of the last eager update, for whoever looks for what broke
+        self.gradients: Gradients = ()  # of the last eager update, unclipped: to see what broke
         self._graph = compile_whole(MethodType(Update._run, self)) if compiled else None
 
     def __call__(self, batches: list[Batch], progress: Progress, rate: float, *, eager: bool = False) -> Paid:
@@ -56,14 +56,14 @@ class Update:
         found = [g for g in gradients if g is not None]
         averaged = iter(self.world.average(found))
         gradients = [None if g is None else next(averaged) for g in gradients]
+        if not torch.compiler.is_compiling():
+            self.gradients = gradients
         norm = global_norm([g for g in gradients if g is not None])
         if self.player.settings.grad_clip is not None:
             factor = clip_factor(norm, self.player.settings.grad_clip)
             gradients = [None if g is None else g * factor for g in gradients]
         with torch.no_grad():
             self.player.move(gradients, rate)
-        if not torch.compiler.is_compiling():
-            self.gradients = gradients
         return names, torch.cat([values, norm[None]])
 
     def _pay(self, batches: list[Batch], progress: Progress) -> tuple[tuple[str, ...], Tensor, Gradients]:
