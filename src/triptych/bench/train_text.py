@@ -14,7 +14,7 @@ from triptych.learn import Transformer, datasets
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.split import WindowSplit
 
-BATCH_SIZE, STEPS, RATE = 12, 60, 1e-3
+BATCH_SIZE, STEPS, RATE = 12, 150, 1e-3
 NLL_GATE_NATS = 0.05
 
 
