@@ -1,5 +1,6 @@
 """Alarms are raised by runs made to fail, by nothing else, and say what to do."""
 
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,15 @@ def test_a_steep_critic_and_a_generator_without_gradient() -> None:
     assert names(game(3, 1e-4, 1.0, 5.0)) == ["generator without gradient"]
     assert names(game(3, 0.0, 0.0, 5.0)) == ["generator without gradient"]
     assert names(game(3, 0.1, 1.0, 5.0)) == []
+
+
+@pytest.mark.parametrize("value", [inf, nan, None])
+def test_what_was_no_number_is_judged_alike_before_and_after_json(value: float | None) -> None:
+    (alarm,) = raised(game(3, 1.0, 1.0, 5.0, critic_slope=[0.1, 5.0, value]), METRIC)
+    assert alarm.what == "the critic's slope between data and samples is inf and should be 1"
+    assert names(rows([9.0, 5.0, 4.0, 3.0], coverage=[0.0, value, 0.8, 0.8])) == []
+    silent = rows([9.0, 5.0, 4.0, 3.0], active_units=[0] * 4, kl_per_dimension=[[0.0, value]] * 4)
+    assert names([{**row, "step": 1_000 * row["step"]} for row in silent]) == []
 
 
 def test_coverage_and_diversity_that_halve_and_missed_modes_are_mode_collapse() -> None:

@@ -161,7 +161,8 @@ def posterior_collapse(past: Past) -> Alarm | None:
         return (
             inactive(row)
             and row["step"] >= SILENT_STEP
-            and sum(value or 0.0 for value in row["kl_per_dimension"]) < SILENT_NATS
+            and None not in row["kl_per_dimension"]
+            and sum(row["kl_per_dimension"]) < SILENT_NATS
         )
 
     if not (
@@ -180,9 +181,10 @@ def steep_critic(past: Past) -> Alarm | None:
     """The critic's slope is far above 1: what it estimates is no distance."""
     if not past.lasting(lambda row: _number(row, "critic_slope", 1.0) > STEEP):
         return None
+    slope = _number(past.now, "critic_slope")
     return Alarm(
         "steep critic",
-        f"the critic's slope between data and samples is {past.now['critic_slope']:.3g} and should be 1",
+        f"the critic's slope between data and samples is {slope:.3g} and should be 1",
         "raise model.penalty_weight (the paper uses 10), or lower train.learning_rate",
     )
 
@@ -207,7 +209,7 @@ def mode_collapse(past: Past) -> Alarm | None:
     """Samples reach ever less of the data, repeat each other, or miss most modes of a toy."""
 
     def lost(name: str) -> bool:
-        best = max(_number(row, name, 0.0) for row in past.since)
+        best = max((x for row in past.since if isfinite(x := _number(row, name, 0.0))), default=0.0)
         return best >= WORTH_LOSING and past.lasting(lambda row: _number(row, name, best) < LOST * best)
 
     def misses(row: Row) -> bool:
