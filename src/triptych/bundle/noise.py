@@ -19,7 +19,8 @@ from numpy.random import Generator, Philox
 from triptych.errors import InputError
 
 MAX_SEED = 2**63 - 1
-LATENT, TOKEN = 0, 1  # domains: two uses of one seed never see the same numbers
+LATENT, TOKEN, POSTERIOR = 0, 1, 2  # domains: two uses of one seed never see the same numbers
+MIN_TRUNCATION = 0.1  # below it nearly every draw would be thrown away
 
 Array = np.ndarray
 
@@ -38,20 +39,45 @@ def stream(seed: int, index: int, domain: int) -> Generator:
     return Generator(Philox(key=key, counter=counter))
 
 
-def normal(seeds: Sequence[int], indices: Sequence[int], shape: tuple[int, ...]) -> Array:
+def normal(
+    seeds: Sequence[int],
+    indices: Sequence[int],
+    shape: tuple[int, ...],
+    *,
+    domain: int = LATENT,
+    truncation: float | None = None,
+) -> Array:
     """Standard normal rows, float32, shape (len(seeds), *shape): row r belongs to (seeds[r], indices[r]).
+
+    Args:
+        truncation: numbers further than this from 0 are drawn again, from the same stream, until none is.
+            Source: Brock et al. 2019, arXiv:1809.11096, section 3.1.
 
     >>> a = normal([7, 7], [0, 1], (3,))
     >>> bool((normal([9, 7], [5, 1], (3,))[1] == a[1]).all())
     True
     """
+    limit = check_truncation(truncation)
     rows = np.empty((len(seeds), *shape), dtype=np.float32)
     philox = Philox(0)
     generator, state = Generator(philox), philox.state
     for row, seed, index in zip(rows, seeds, indices, strict=True):
         state["state"]["key"][:] = check_seed(seed), index
-        state["state"]["counter"][:] = 0, 0, 0, LATENT
+        state["state"]["counter"][:] = 0, 0, 0, domain
         state["buffer_pos"], state["has_uint32"] = 4, 0
         philox.state = state
         generator.standard_normal(out=row, dtype=np.float32)
+        while limit is not None and (beyond := np.abs(row) > limit).any():
+            row[beyond] = generator.standard_normal(int(beyond.sum()), dtype=np.float32)
     return rows
+
+
+def check_truncation(truncation: float | None) -> float | None:
+    """Return `truncation` if it is a number from `MIN_TRUNCATION` on, or None; else raise `InputError`."""
+    if truncation is None:
+        return None
+    number = isinstance(truncation, int | float | np.number) and not isinstance(truncation, bool)
+    if not number or not truncation >= MIN_TRUNCATION:
+        valid = f"a number from {MIN_TRUNCATION} on, or None for the whole normal distribution"
+        raise InputError(f"got {truncation!r}", where="truncation", valid=valid)
+    return float(truncation)

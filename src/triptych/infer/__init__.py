@@ -4,6 +4,7 @@
 
     engine = triptych.load("my-vae")
     engine.sample(16, seed=0)                    # numpy, shape (16, *sample_shape)
+    engine.encode(x), engine.decode(z)           # also reconstruct, interpolate, traversal, log_prob
     engine.run("decode", {"z": z})               # named arrays in, named arrays out
     engine.generate("To be", max_tokens=200)     # text: .text, .token_ids, .finish_reason, .logprobs
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from triptych.infer.decoding import DecodeLoop, TokenEvent
 from triptych.infer.engine import Engine, load
 from triptych.infer.generation import Generation, GenerationRequest, GenerationStream
+from triptych.infer.latents import Posterior
 
 __all__ = [
     "DecodeLoop",
@@ -20,6 +22,7 @@ __all__ = [
     "Generation",
     "GenerationRequest",
     "GenerationStream",
+    "Posterior",
     "TokenEvent",
     "load",
 ]

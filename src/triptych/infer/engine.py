@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -15,6 +15,7 @@ from triptych.bundle import noise, reader
 from triptych.bundle.condition import LABEL, row_labels
 from triptych.bundle.manifest import TOKENIZER, GraphRecord, LatentSampler, Manifest, TextSampler
 from triptych.errors import ConfigError, InputError, NotFoundError, nearest
+from triptych.infer import latents
 from triptych.infer.backend import Backend
 from triptych.infer.decoding import DecodeLoop, prompt_tokens
 from triptych.infer.generation import Generation, GenerationRequest, GenerationStream, as_tuple
@@ -24,7 +25,8 @@ from triptych.infer.text import Tokenizer
 
 Array = np.ndarray
 
-SLOTS, MAX_THREADS, MAX_SAMPLES = 16, 1024, 1_000_000
+SLOTS, MAX_THREADS, MAX_SAMPLES, STREAM_BATCH = 16, 1024, 1_000_000, 1024
+TRAVERSAL = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 
 def onnxruntime_backend(bundle: reader.Bundle, threads: int) -> Backend:
@@ -75,7 +77,7 @@ class Engine:
     def __init__(self, bundle: reader.Bundle, backend: Backend) -> None:
         self.manifest: Manifest = bundle.manifest
         self.backend = backend
-        self._folder, self._tokenizer_json = bundle.folder, bundle.tokenizer
+        self._folder, self._tokenizer_json, self._weights = bundle.folder, bundle.tokenizer, bundle.weights
         self._graphs = {graph.name: graph for graph in bundle.manifest.graphs}
 
     def open(self) -> None:
@@ -125,23 +127,69 @@ class Engine:
             return {name: array[:rows] for name, array in parts[0].items()}
         return {name: np.concatenate([part[name] for part in parts])[:rows] for name in parts[0]}
 
-    def sample(self, n: int, *, seed: int = 0, condition: object | None = None) -> Array:
+    def tensor(self, name: str) -> Array:
+        """A tensor of the bundle, not writable. Raises `NotFoundError`."""
+        extents = self._weights.extents
+        if name not in extents:
+            raise NotFoundError(
+                f"has no tensor {name!r}", where=self.manifest.name, remedy=nearest(name, extents)
+            )
+        return self._weights.array(extents[name])
+
+    def sample(
+        self, n: int, *, seed: int = 0, condition: object | None = None, truncation: float | None = None
+    ) -> Array:
         """`n` samples, shape (n, *sample_shape): number i is that of (`seed`, i).
 
         Args:
             condition: for a conditional model `{"label": 3}`, or a list of `n` labels in place of the one; by
                 default each class in turn, number i being of class i modulo their number.
+            truncation: latents further than this from 0 in some dimension are drawn again there: likelier
+                samples, less varied ones (0.5 to 1 for a GAN).
 
         Raises: InputError.
         """
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= MAX_SAMPLES:
             valid = f"an integer from 1 to {MAX_SAMPLES}"
-            raise InputError(f"got {n!r}", where="n", valid=valid, remedy="`sample_rows` takes any indices")
+            raise InputError(f"got {n!r}", where="n", valid=valid, remedy="`sample_stream` takes any number")
         labels = row_labels(condition, int(n), self.manifest.sampler.classes)
-        return self.sample_rows([seed] * int(n), range(int(n)), labels)
+        return self.sample_rows([seed] * int(n), range(int(n)), labels, truncation=truncation)
+
+    def sample_stream(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        batch: int = STREAM_BATCH,
+        condition: object | None = None,
+        truncation: float | None = None,
+    ) -> Iterator[Array]:
+        """What `sample` gives, `batch` rows at a time: memory is that of one batch, whatever `n` is (and of
+        one label each with a `condition`).
+
+        Raises: InputError, at once and not when the first batch is asked for.
+        """
+        n, batch = latents.whole("n", n, 1), latents.whole("batch", batch, 1, MAX_SAMPLES)
+        noise.check_seed(seed)
+        self._check_truncation(truncation)
+        classes = self.manifest.sampler.classes
+        labels = None if condition is None else row_labels(condition, n, classes)
+
+        def batches() -> Iterator[Array]:
+            for start in range(0, n, batch):
+                held = range(start, min(start + batch, n))
+                own = None if labels is None else labels[held.start : held.stop]
+                yield self.sample_rows([seed] * len(held), held, own, truncation=truncation)
+
+        return batches()
 
     def sample_rows(
-        self, seeds: Sequence[int], indices: Sequence[int], labels: Sequence[int] | None = None
+        self,
+        seeds: Sequence[int],
+        indices: Sequence[int],
+        labels: Sequence[int] | None = None,
+        *,
+        truncation: float | None = None,
     ) -> Array:
         """One sample per (seed, index), shape (len(seeds), *sample_shape). Row r depends on (seeds[r],
         indices[r]) and, in a conditional model, labels[r] alone.
@@ -150,15 +198,86 @@ class Engine:
 
         Args:
             labels: one per row, as `row_labels` checks them; by default the index modulo the classes.
+            truncation: as in `sample`.
         """
+        self._check_truncation(truncation)
         match self.manifest.sampler:
             case LatentSampler(graph=graph, input=name, output=output, latent_shape=shape) as sampler:
-                inputs = {name: noise.normal(seeds, indices, shape)}
+                inputs = {name: noise.normal(seeds, indices, shape, truncation=truncation)}
                 if sampler.condition is not None:
                     inputs[sampler.condition.name] = np.array(rows_of(labels, indices, sampler), np.int64)
                 return self.run_rows(graph, inputs)[output]
             case TextSampler():
                 return self._sample_tokens(seeds, indices)
+
+    def _check_truncation(self, truncation: float | None) -> None:
+        """Only latents are truncated."""
+        if noise.check_truncation(truncation) is not None:
+            latents.latent_sampler(self)
+
+    def encode(self, x: Any, *, condition: object | None = None) -> latents.Posterior:
+        """q(z|x) of each example, (n, *sample_shape): `.mean` and `.log_var`, (n, *latent_shape) each.
+
+        Args:
+            condition: the examples' labels in a conditional model, as in `sample`; they must be given.
+
+        Raises: InputError, also for a model without an encoder, such as a GAN.
+        """
+        return latents.encode(self, x, condition)
+
+    def decode(self, z: Any, *, condition: object | None = None) -> Array:
+        """The sample of each latent, (n, *sample_shape) for `z` of shape (n, *latent_shape); also of a GAN.
+
+        Raises: InputError.
+        """
+        return latents.decode(self, z, condition)
+
+    def reconstruct(self, x: Any, *, condition: object | None = None) -> Array:
+        """Each example decoded from the mean of its q(z|x), of the shape of `x`. Raises as `encode` does."""
+        return self.decode(self.encode(x, condition=condition).mean, condition=condition)
+
+    def interpolate(
+        self, a: Any, b: Any, steps: int = 8, *, spherical: bool = True, condition: object | None = None
+    ) -> Array:
+        """Samples on the way from latent `a` to latent `b`, both included, shape (steps, *sample_shape).
+
+        Args:
+            a, b: one latent each, of `latent_shape`: drawn, or an example's `encode(x).mean[0]`.
+            spherical: along an arc, where draws of the prior lie, and not along a line.
+
+        Raises: InputError.
+        """
+        return latents.interpolate(self, a, b, steps, spherical, condition)
+
+    def traversal(
+        self,
+        z: Any = None,
+        *,
+        dimensions: Sequence[int] | None = None,
+        values: Sequence[float] = TRAVERSAL,
+        condition: object | None = None,
+    ) -> Array:
+        """What each dimension of the latent does: a grid in which one dimension of `z` (0 by default, the
+        prior's mean) is set to each value, shape (len(dimensions), len(values), *sample_shape).
+
+        Args:
+            dimensions: which, all of them by default; a latent of several axes is counted flat.
+
+        Raises: InputError.
+        """
+        return latents.traversal(self, z, dimensions, values, condition)
+
+    def log_prob(self, x: Any, *, samples: int = 64, seed: int = 0, condition: object | None = None) -> Array:
+        """A lower bound of log p(x) in nats for each example, float64 of shape (n,): importance-weighted, so
+        it rises towards log p(x) with `samples` in expectation.
+
+        Example i is weighed with the noise of (`seed`, i), whatever is beside it.
+
+        Source: Burda et al. 2016, arXiv:1509.00519, eq. 8 (vae.iwae).
+
+        Raises: InputError, also for a model without a likelihood, such as a GAN.
+        """
+        return latents.log_prob(self, x, samples, seed, condition)
 
     @overload
     def generate(
