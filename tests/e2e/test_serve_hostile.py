@@ -159,10 +159,10 @@ import os, sys
 if "triptych.serve.supervise.child" in sys.orig_argv:
     import triptych.infer.engine as engine
     sample_rows = engine.Engine.sample_rows
-    def deadly(self, seeds, indices):
+    def deadly(self, seeds, indices, *more, **options):
         if 666 in seeds:
             os.abort()
-        return sample_rows(self, seeds, indices)
+        return sample_rows(self, seeds, indices, *more, **options)
     engine.Engine.sample_rows = deadly
 """
 
