@@ -35,3 +35,16 @@ def test_a_gradient_within_the_limit_is_left_alone_and_a_longer_one_gets_its_len
     assert clip_factor(torch.tensor(0.5), 1.0) == 1
     assert clip_factor(torch.tensor(4.0), 1.0).item() == pytest.approx(0.25, rel=1e-5)
     assert clip_factor(torch.tensor(0.0), 1.0) == 1
+
+
+def test_a_first_weight_without_gradients_does_not_hold_the_others_back() -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(3, 4), [torch.randn(3, 4) for _ in range(5)]
+    pairs = [[torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(start.clone())] for _ in range(2)]
+    ours, kernel = (Player(Turn("it", tuple(pair)), TurnSettings(learning_rate=0.01)) for pair in pairs)
+    for gradient in gradients:
+        with torch.no_grad():
+            ours.move([None, gradient], ours.pace(0.01))
+            kernel.move([None, gradient], 0.01)
+    torch.testing.assert_close(pairs[0][1], pairs[1][1], rtol=2e-6, atol=2e-6)
+    assert torch.equal(pairs[0][0], torch.ones(2, 2))

@@ -64,7 +64,7 @@ class Player:
 
     def pace(self, rate: float) -> Pace:
         """What the next update's formulas need besides tensors of weights."""
-        count = self.moments[0].step + 1
+        count = torch.stack([m.step for m in self.moments]).amax() + 1  # a weight may be without gradients
         size = step_size(torch.full_like(count, rate), count, self.betas)
         return Pace(torch.full_like(count, rate), size, EPSILON * (1 - self.betas[1] ** count).sqrt())
 
