@@ -20,17 +20,14 @@ def compare(
 
     found = read_runs(runs)
     console = Console()
-    table = Table(show_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for run in found:
-        table.add_row(*run.cells())
-    console.print(table)
-    if changed := differences(found):
-        table = Table("setting", *(run.name for run in found), show_edge=False)
-        for key, values in changed.items():
-            table.add_row(key, *values)
-        console.print()
-        console.print(table)
+    results = zip(COLUMNS, *(run.cells() for run in found), strict=True)
+    settings = ((key, *values) for key, values in differences(found).items())
+    for rows in (results, settings):
+        table = Table(show_edge=False, show_header=False)
+        for row in rows:
+            table.add_row(*row)
+        if table.row_count:
+            console.print(table)
+            console.print()
     write_comparison(found, out)
     print(f"see {out}")

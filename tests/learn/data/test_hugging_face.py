@@ -190,9 +190,9 @@ def test_what_is_no_data_set_of_the_library_is_refused(digits) -> None:
         datasets.from_hugging_face(hugging_face.Dataset.from_dict({"x": []}))
 
 
-@pytest.mark.parametrize("tokenizer", ["characters", "bpe"])
-def test_a_table_of_text_is_windows_of_tokens(documents, tokenizer) -> None:
-    made = datasets.from_hugging_face(documents, tokenizer=tokenizer, vocab_size=300, block_size=8)
+@pytest.mark.parametrize("coding", [{"tokenizer": "characters"}, {"tokenizer": "bpe", "vocab_size": 300}])
+def test_a_table_of_text_is_windows_of_tokens(documents, coding) -> None:
+    made = datasets.from_hugging_face(documents, **coding, block_size=8)
     coder = Tokenizer.from_str(made.tokenizer)
     assert made.spec.vocab_size == coder.get_vocab_size()
     assert made.known_fields() == {"vocab_size": made.spec.vocab_size, "block_size": 8}
@@ -212,7 +212,8 @@ def test_two_columns_of_strings_and_no_usual_name_need_a_choice(documents) -> No
 def streamed(documents, **settings):
     stream = documents.to_iterable_dataset(num_shards=3)
     sizes = {"validation": 5, "test": 5, "examples_per_epoch": 40, "shuffle_buffer": 24}
-    return datasets.from_hugging_face(stream, vocab_size=280, block_size=8, **sizes | settings)
+    options = {"vocab_size": 280, "block_size": 8, **sizes, **settings}
+    return datasets.from_hugging_face(stream, **options)
 
 
 def test_a_stream_of_text_gives_its_documents_run_together(documents) -> None:
@@ -253,4 +254,4 @@ def test_the_state_of_a_walk_over_windows_is_enough_at_every_window(documents) -
 
 def test_the_characters_of_a_stream_are_not_known(documents) -> None:
     with pytest.raises(ConfigError, match=r"data\.tokenizer.*bpe"):
-        streamed(documents, tokenizer="characters")
+        streamed(documents, tokenizer="characters", vocab_size=None)

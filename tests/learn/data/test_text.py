@@ -1,5 +1,7 @@
 """Tokenizers are lossless and survive their JSON; validation windows cover all of a text once."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -33,6 +35,20 @@ def test_bpe_shortens_what_it_has_seen() -> None:
     made = datasets.from_text(text, tokenizer="bpe", vocab_size=300, block_size=8)
     assert made.spec.vocab_size <= 300
     assert len(made.train.tokens) < len(text) / 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"vocab_size": 300}, "has no effect"),
+        ({"tokenizer": "bpe", "vocab_size": 256}, "above 256"),
+        ({"tokenizer": "words"}, "characters or bpe"),
+        ({"block_size": 0}, "at least 1"),
+    ],
+)
+def test_a_setting_that_does_nothing_or_is_none_is_refused(settings: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        datasets.from_text("to be or not to be\n" * 50, **settings)
 
 
 @given(st.integers(2, 300), st.integers(1, 16))

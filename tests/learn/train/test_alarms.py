@@ -32,6 +32,11 @@ def names(history: Rows) -> list[str]:
     return [alarm.name for alarm in raised(history, METRIC)]
 
 
+def later(history: Rows, every: int = 100) -> Rows:
+    """The same rows, with more steps between them."""
+    return [{**row, "step": row["step"] * every} for row in history]
+
+
 def game(steps: int, generator: float, critic: float, training: float, **columns: list[Any]) -> Rows:
     history = rows([1.0 - 0.1 * step for step in range(steps)], **columns)
     for row in history:
@@ -53,18 +58,25 @@ def test_divergence_is_far_above_the_untrained_model_or_no_number(value: float |
 
 
 def test_no_gain_over_the_untrained_model_in_three_validations_is_a_standstill() -> None:
-    assert names(rows([10.0, 10.0, 9.95])) == []
-    assert names(rows([10.0, 10.0, 9.95, 10.2])) == ["standstill"]
-    assert names(rows([10.0, 10.0, 9.95, 9.8])) == []
+    assert names(later(rows([10.0, 10.0, 9.95]))) == []
+    assert names(later(rows([10.0, 10.0, 9.95, 10.2]))) == ["standstill"]
+    assert names(later(rows([10.0, 10.0, 9.95, 9.8]))) == []
+    assert names(later(rows([10.0, 10.0, 9.95, 10.2]), every=10)) == []
 
 
 def test_a_generator_that_a_seeing_critic_cannot_move_says_so() -> None:
-    history = rows([10.0] * 4, wasserstein=[0.0, 2.0, 3.0, 3.0])
+    history = later(rows([10.0] * 4, wasserstein=[0.0, 2.0, 3.0, 3.0]))
     (alarm,) = raised(history, METRIC)
     assert alarm.name == "critic far ahead"
     assert "distance of 3" in alarm.what
     assert "train.turns.generator.learning_rate" in alarm.remedy
-    assert names(rows([10.0] * 4, wasserstein=[-0.1] * 4)) == ["standstill"]
+
+
+@pytest.mark.parametrize("value", [10.0, 18.0])
+def test_a_critic_that_ranks_poor_samples_above_the_data_is_blind(value: float) -> None:
+    assert names(later(rows([10.0, value, value], wasserstein=[-0.1] * 3))) == ["blind critic"]
+    assert names(later(rows([10.0, 9.0, 9.0], wasserstein=[-0.1] * 3))) == []
+    assert names(later(rows([10.0, value, None], wasserstein=[-0.1, -0.1, None]))) == ["divergence"]
 
 
 def test_few_active_units_are_posterior_collapse_at_once_if_all_is_silent_else_when_it_lasts() -> None:
@@ -72,7 +84,7 @@ def test_few_active_units_are_posterior_collapse_at_once_if_all_is_silent_else_w
         latents = [[kl / 10] * 10] * len(units)
         values = [10.0 - step for step in range(len(units))]
         history = rows(values, active_units=units, kl_per_dimension=latents)
-        return names([{**row, "step": row["step"] * every} for row in history])
+        return names(later(history, every))
 
     assert run([0, 0, 0, 1], kl=0.05) == ["posterior collapse"]
     assert run([0, 0, 0, 2], kl=0.05) == []
@@ -96,7 +108,7 @@ def test_what_was_no_number_is_judged_alike_before_and_after_json(value: float |
     assert alarm.what == "the critic's slope between data and samples is inf and should be 1"
     assert names(rows([9.0, 5.0, 4.0, 3.0], coverage=[0.0, value, 0.8, 0.8])) == []
     silent = rows([9.0, 5.0, 4.0, 3.0], active_units=[0] * 4, kl_per_dimension=[[0.0, value]] * 4)
-    assert names([{**row, "step": 1_000 * row["step"]} for row in silent]) == []
+    assert names(later(silent, every=1_000)) == []
 
 
 def test_coverage_and_diversity_that_halve_and_missed_modes_are_mode_collapse() -> None:
@@ -183,3 +195,34 @@ def test_a_gan_whose_generator_hardly_moves_is_left_behind_by_its_critic(tmp_pat
     turns = {"generator": {"learning_rate": 1e-9}, "critic": {"learning_rate": 1e-3}}
     run = digits_run(gan(), tmp_path / "run", turns=turns, **SHORT)
     assert run.history[-1]["alarms"] == ["critic far ahead"]
+
+
+def test_a_critic_that_hardly_learns_is_blind(tmp_path: Path) -> None:
+    turns = {"generator": {"learning_rate": 1e-3}, "critic": {"learning_rate": 1e-9}}
+    run = digits_run(gan(), tmp_path / "run", turns=turns, **SHORT)
+    assert run.history[-1]["alarms"] == ["blind critic"]
+
+
+def test_a_generator_that_saturates_has_no_gradient(tmp_path: Path) -> None:
+    run = digits_run(gan(), tmp_path / "run", turns={"generator": {"learning_rate": 1.0}}, **SHORT)
+    assert run.history[-1]["alarms"] == ["generator without gradient"]
+
+
+def test_a_generator_that_runs_on_while_its_critic_comes_to_rest_collapses(tmp_path: Path) -> None:
+    turns = {"generator": {"learning_rate": 3e-3}, "critic": {"learning_rate": 1e-3, "schedule": "cosine"}}
+    run = digits_run(gan(), tmp_path / "run", turns=turns, max_steps=300, validate_every_steps=20)
+    assert "mode collapse" in run.history[-1]["alarms"]
+
+
+def test_a_critic_of_few_examples_overfits(tmp_path: Path) -> None:
+    few = datasets.from_arrays(datasets.digits().train.x[:24], validation=0.5, test=0.1)
+    run = Trainer(
+        out=tmp_path / "run",
+        log=QUIET,
+        threads=1,
+        batch_size=16,
+        turns={"generator": {"learning_rate": 5e-4}, "critic": {"learning_rate": 2e-3}},
+        max_steps=300,
+        validate_every_steps=30,
+    ).fit(gan(latent_dim=16, generator_hidden=(128, 128), critic_hidden=(128, 128)), few)
+    assert "critic overfitting" in run.history[-1]["alarms"]

@@ -9,7 +9,7 @@ from triptych.learn.train.compare import differences, overlay, read_runs
 
 def test_only_settings_that_differ_are_shown(fit) -> None:
     runs = read_runs([fit("slow").path, fit("fast", learning_rate=0.01, log={"samples": 9}).path])
-    assert differences(runs) == {"train.learning_rate": ["None", "0.01"]}
+    assert differences(runs) == {"train.learning_rate": ["-", "0.01"]}
 
 
 def test_every_run_has_a_line_for_every_quantity_and_split(fit) -> None:

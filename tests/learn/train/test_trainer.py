@@ -1,6 +1,7 @@
 """What holds for every run: what is logged, what is kept, when it ends, what it refuses."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,18 +99,31 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(fi
 def test_a_checkpoint_of_a_newer_format_is_refused(fit) -> None:
     run = fit()
     state = run.path / "checkpoints" / "last" / "state.json"
-    state.write_text(state.read_text().replace('"format_version":1', '"format_version":2'))
-    with pytest.raises(CheckpointError, match="format version 2"):
+    state.write_text(state.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(CheckpointError, match="format version 3"):
         fit(resume="auto")
 
 
 @pytest.mark.parametrize("file", ["state.json", "model.safetensors", "optimizer.safetensors"])
 def test_a_damaged_checkpoint_is_refused_by_name(fit, file: str) -> None:
-    run = fit()
-    path = run.path / "checkpoints" / "last" / file
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    path = fit().path / "checkpoints" / "last" / file
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(CheckpointError, match=r"cannot be read|is damaged"):
         fit(resume="auto")
+    path.write_bytes(whole.replace(b'"stale": 0', b'"stale": 1') if file == "state.json" else _flipped(whole))
+    with pytest.raises(CheckpointError, match=f"is damaged: {file} changed"):
+        fit(resume="auto")
+
+
+def _flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize("resume", [True, 3])
+def test_resume_takes_auto_or_a_folder(fit, resume: Any) -> None:
+    with pytest.raises(ConfigError, match='"auto" or a checkpoint folder'):
+        fit(resume=resume)
 
 
 def test_an_occupied_folder_is_refused(fit) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,7 +20,7 @@ from triptych.learn.data.idx import read_idx_folder
 from triptych.learn.data.labels import as_labels
 from triptych.learn.data.pixels import Channels, pixels
 from triptych.learn.data.split import WindowSplit
-from triptych.learn.data.text import bpe_tokenizer, character_tokenizer, cut, encode
+from triptych.learn.data.text import Coding, bpe_tokenizer, character_tokenizer, cut, encode, tokens_at_most
 
 _FASHION = (
     "T-shirt",
@@ -151,8 +151,8 @@ def from_folder(
 
 def shakespeare(
     *,
-    tokenizer: Literal["characters", "bpe"] = "characters",
-    vocab_size: int = 1024,
+    tokenizer: Coding = "characters",
+    vocab_size: int | None = None,
     block_size: int = 64,
     validation: float = 0.05,
     test: float = 0.05,
@@ -161,7 +161,7 @@ def shakespeare(
     characters.
 
     Not the 1.1 MB "tiny" file: numbers for the two cannot be compared. Each work is cut into its own
-    training, validation and test piece. `vocab_size` is for `bpe`.
+    training, validation and test piece. `vocab_size` is for `bpe`; without it up to 1,024 tokens.
     """
     works = sorted(sources.shakespeare_folder().iterdir())
     made = from_text(
@@ -182,29 +182,26 @@ def from_text(
     text: str | Sequence[str] | None = None,
     *,
     path: str | None = None,
-    tokenizer: Literal["characters", "bpe"] = "characters",
-    vocab_size: int = 1024,
+    tokenizer: Coding = "characters",
+    vocab_size: int | None = None,
     block_size: int = 64,
     validation: float = 0.05,
     test: float = 0.05,
 ) -> Dataset:
     """One text or several, or the UTF-8 file at `path`; each is cut into training, validation and test
-    pieces.
+    pieces. `vocab_size` is for `bpe`; without it up to 1,024 tokens.
     """
     texts = _texts(text, path)
-    if tokenizer not in ("characters", "bpe") or block_size < 1:
-        raise ConfigError(
-            f"got tokenizer {tokenizer!r}, block_size {block_size!r}",
-            where="data",
-            valid="`characters` or `bpe`, and a block size of at least 1",
-        )
+    largest = tokens_at_most(tokenizer, vocab_size)
+    if block_size < 1:
+        raise ConfigError(f"got {block_size!r}", where="data.block_size", valid="at least 1")
     pieces = cut(texts, (validation, test), where=path or "text")
     if not any(texts):
         raise DataError("no characters are too few", where=path or "text", remedy="give a text")
     coder = (
         character_tokenizer("".join(texts))
         if tokenizer == "characters"
-        else bpe_tokenizer(pieces[0], vocab_size)
+        else bpe_tokenizer(pieces[0], largest)
     )
     train, held_out, last = (WindowSplit(encode(coder, "".join(piece)), block_size) for piece in pieces)
     if len(train) < 1 or len(held_out.tokens) < 2 or len(last.tokens) < 2:

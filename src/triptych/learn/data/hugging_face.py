@@ -10,12 +10,13 @@ from triptych.errors import ConfigError
 from triptych.learn.data.arrays import Binarize, array_split
 from triptych.learn.data.dataset import Dataset, DataSpec
 from triptych.learn.data.hugging_face_splits import Splits
-from triptych.learn.data.hugging_face_text import Coding, TextOptions, streamed_text, whole_text
+from triptych.learn.data.hugging_face_text import TextOptions, streamed_text, whole_text
 from triptych.learn.data.items import ItemReader, LabelColumn
 from triptych.learn.data.labels import Names, as_labels
 from triptych.learn.data.pixels import Channels
 from triptych.learn.data.split import as_batch
 from triptych.learn.data.stream import StreamSplit, stream_options
+from triptych.learn.data.text import Coding, tokens_at_most
 from triptych.learn.data.torch_dataset import LazySplit, of_lazy
 from triptych.learn.models.base import Batch
 
@@ -90,7 +91,9 @@ def from_hugging_face(
     }
     section |= of_streams | (of_text if is_text else {**of_pictures, "label_column": reader.label_column})
     if is_text:
-        options = TextOptions(str(reader.column), tokenizer or "bpe", vocab_size or 1024, block_size or 64)
+        coding = tokenizer or "bpe"
+        largest = tokens_at_most(coding, vocab_size)
+        options = TextOptions(str(reader.column), coding, largest, block_size or 64)
         make_text = streamed_text if splits.streamed else whole_text
         return make_text(splits, options, section)
     reader = replace(reader, classes=class_names(splits, reader, classes), size=size, channels=channels)

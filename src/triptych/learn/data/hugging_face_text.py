@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -15,11 +15,10 @@ from triptych.learn.data.dataset import Dataset, DataSpec
 from triptych.learn.data.hugging_face_splits import Splits
 from triptych.learn.data.split import Split, WindowSplit
 from triptych.learn.data.stream import StreamSplit, stream_options
-from triptych.learn.data.text import bpe_tokenizer, character_tokenizer, encode
+from triptych.learn.data.text import Coding, bpe_tokenizer, character_tokenizer, encode
 from triptych.learn.data.windows import SEPARATOR, WindowSource
 from triptych.learn.models.base import Batch
 
-Coding = Literal["characters", "bpe"]
 TOKENIZER_DOCUMENTS = 1000  # from which a stream's tokenizer is learned
 
 

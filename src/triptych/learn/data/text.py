@@ -5,13 +5,40 @@ lossless.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from triptych.errors import DataError
+from triptych.errors import ConfigError, DataError
+
+Coding = Literal["characters", "bpe"]
+BYTES, BPE_TOKENS = 256, 1_024  # the least and the usual number of byte-pair tokens
+
+
+def tokens_at_most(tokenizer: Coding, vocab_size: int | None) -> int:
+    """The largest vocabulary a tokenizer may learn.
+
+    Raises:
+        ConfigError: no such tokenizer, or `vocab_size` would have no effect on it.
+    """
+    if tokenizer not in ("characters", "bpe"):
+        raise ConfigError(f"got {tokenizer!r}", where="data.tokenizer", valid="characters or bpe")
+    if vocab_size is not None and tokenizer == "characters":
+        raise ConfigError(
+            f"{vocab_size!r} has no effect: every character of the text is a token",
+            where="data.vocab_size",
+            remedy='leave it out, or set tokenizer = "bpe"',
+        )
+    if vocab_size is not None and vocab_size <= BYTES:
+        raise ConfigError(
+            f"got {vocab_size!r}",
+            where="data.vocab_size",
+            valid=f"above {BYTES}: each byte is a token, and byte pairs come on top",
+        )
+    return BPE_TOKENS if vocab_size is None else vocab_size
 
 
 def character_tokenizer(text: str) -> Tokenizer:

@@ -18,7 +18,7 @@ from triptych.learn.train.metrics import Row
 
 LASTING = 2  # validations in a row after which a state is no passing one
 WORSE_THAN_UNTRAINED = 0.5  # of the size of the metric before training
-STANDSTILL, STANDSTILL_VALIDATIONS = 0.01, 3
+STANDSTILL, STANDSTILL_VALIDATIONS, STANDSTILL_STEP = 0.01, 3, 50  # before it, hardly anything can have moved
 INACTIVE_SHARE, INACTIVE_VALIDATIONS = 0.9, 5  # of all latents; a VAE may begin with none
 SILENT_STEP, INACTIVE_STEP = 20, 100  # before these a VAE has hardly begun
 SILENT_NATS, SILENT_VALIDATIONS = 0.1, 3  # what all latents together tell of x when they tell nothing
@@ -63,6 +63,12 @@ class Past(NamedTuple):
         """The validation that is being judged."""
         return self.since[-1]
 
+    def no_better(self, row: Row) -> bool:
+        """Whether training has had its time and won nothing."""
+        before = _number(self.before, self.metric)
+        gained = before - _number(row, self.metric)
+        return row["step"] >= STANDSTILL_STEP and not gained >= STANDSTILL * abs(before)
+
     def lasting(self, holds: Callable[[Row], bool], validations: int = LASTING) -> bool:
         """Whether this holds at each of the last validations."""
         return len(self.since) >= validations and all(holds(row) for row in self.since[-validations:])
@@ -71,16 +77,16 @@ class Past(NamedTuple):
 def raised(history: Sequence[Row], metric: str) -> list[Alarm]:
     """The alarms at the last validation of `history`; `metric` is the term that validation watches.
 
-    A run that diverged raises that alone: it explains all others.
+    A run that diverged raises its cause alone, or that it diverged: all else follows from it.
     """
     validations = [row for row in history if row["split"] == "validation"]
     if len(validations) < 2:
         return []
     training = [row for row in history if row["split"] == "train"]
     past = Past(metric, validations[0], validations[1:], training)
-    if (alarm := divergence(past)) is not None:
-        return [alarm]
-    return [alarm for rule in RULES if (alarm := rule(past)) is not None]
+    if (diverged := divergence(past)) is not None:
+        return _found(CAUSES, past) or [diverged]
+    return _found(RULES, past)
 
 
 def news(before: Iterable[str], now: Sequence[Alarm]) -> list[str]:
@@ -134,12 +140,10 @@ def divergence(past: Past) -> Alarm | None:
 
 def standstill(past: Past) -> Alarm | None:
     """Validations in a row are no better than before training."""
-    before = _number(past.before, past.metric)
-    worst_gain = STANDSTILL * abs(before)
-    if not past.lasting(lambda row: _number(row, past.metric) > before - worst_gain, STANDSTILL_VALIDATIONS):
+    if not past.lasting(past.no_better, STANDSTILL_VALIDATIONS) or blind_critic(past) is not None:
         return None
-    value = _number(past.now, past.metric)
-    what = f"validation {past.metric} is {value:.4g}, as before training ({before:.4g})"
+    value, before = _number(past.now, past.metric), _number(past.before, past.metric)
+    what = f"validation {past.metric} is {value:.4g}, no better than before training ({before:.4g})"
     estimates = [_number(row, "wasserstein", 0.0) for row in past.since]
     if min(estimates[-STANDSTILL_VALIDATIONS:]) > CLEAR_ESTIMATE * max(*estimates, 0.0):
         return Alarm(
@@ -186,6 +190,23 @@ def steep_critic(past: Past) -> Alarm | None:
         "steep critic",
         f"the critic's slope between data and samples is {slope:.3g} and should be 1",
         "raise model.penalty_weight (the paper uses 10), or lower train.learning_rate",
+    )
+
+
+def blind_critic(past: Past) -> Alarm | None:
+    """The critic ranks samples no lower than data while they are worse than untrained: it teaches nothing."""
+
+    def blind(row: Row) -> bool:
+        return past.no_better(row) and _number(row, "wasserstein") <= 0
+
+    if not past.lasting(blind):
+        return None
+    return Alarm(
+        "blind critic",
+        f"the critic ranks samples no lower than data, though {past.metric} is "
+        f"{_number(past.now, past.metric):.4g}, no better than before training",
+        "raise model.critic_updates or train.turns.critic.learning_rate, "
+        "or lower train.turns.generator.learning_rate",
     )
 
 
@@ -270,15 +291,21 @@ def overfitting(past: Past) -> Alarm | None:
     )
 
 
+CAUSES = (blind_critic, generator_without_gradient)  # of what looks like divergence
 RULES = (
     standstill,
     posterior_collapse,
     steep_critic,
+    blind_critic,
     generator_without_gradient,
     mode_collapse,
     critic_overfitting,
     overfitting,
 )
+
+
+def _found(rules: Iterable[Callable[[Past], Alarm | None]], past: Past) -> list[Alarm]:
+    return [alarm for rule in rules if (alarm := rule(past)) is not None]
 
 
 def _number(row: Row, name: str, otherwise: float = inf) -> float:

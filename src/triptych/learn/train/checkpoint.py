@@ -3,7 +3,8 @@
 `checkpoints/step-00000100/` is written beside its final name, synced, and renamed. `checkpoints/last` and
 `checkpoints/best` are links that are switched atomically, so at every moment each names a complete
 checkpoint from which training can go on. Folders that neither names are removed, except the newest
-`keep_last`.
+`keep_last`. `state.json` carries the digest of every other file, and of itself: a checkpoint of which a byte
+changed is refused.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from triptych.bundle.digest import is_intact, seal, sha256_of_file
 from triptych.errors import CheckpointError
 from triptych.learn.train.state import Tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _STATE = "state.json"
 
 
@@ -35,8 +37,9 @@ def write(
         scratch.mkdir(parents=True)
         for file, group in tensors.items():
             save_file({name: t.contiguous() for name, t in group.items()}, scratch / f"{file}.safetensors")
-        document = {"format_version": FORMAT_VERSION, "step": step, "files": sorted(tensors), **facts}
-        (scratch / _STATE).write_bytes(msgspec.json.encode(document))
+        digests = {file: sha256_of_file(scratch / f"{file}.safetensors") for file in sorted(tensors)}
+        document = {"format_version": FORMAT_VERSION, "step": step, "files": digests, **facts, "digest": ""}
+        (scratch / _STATE).write_bytes(seal(msgspec.json.format(msgspec.json.encode(document)) + b"\n"))
         for path in (*scratch.iterdir(), scratch):
             _sync(path)
         if final.exists():  # left by a run that died before it could switch to it
@@ -69,15 +72,25 @@ def point(folder: Path, *, step: int, best_step: int, keep_last: int = 1) -> Non
 def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     """The tensors and facts of the checkpoint folder `path`."""
     try:
-        facts = msgspec.json.decode((path / _STATE).read_bytes())
-        if facts["format_version"] > FORMAT_VERSION:
+        state = (path / _STATE).read_bytes()
+        facts = msgspec.json.decode(state)
+        if (version := facts["format_version"]) != FORMAT_VERSION:
             raise CheckpointError(
-                f"has format version {facts['format_version']}",
+                f"has format version {version}",
                 where=str(path),
-                valid=f"up to {FORMAT_VERSION}",
-                remedy="resume with the newer Triptych that wrote it",
+                valid=str(FORMAT_VERSION),
+                remedy="resume with the Triptych that wrote it, or start anew in another folder",
             )
-        return {file: load_file(path / f"{file}.safetensors") for file in facts["files"]}, facts
+        changed = [] if is_intact(state) else [_STATE]
+        files = {file: path / f"{file}.safetensors" for file in facts["files"]}
+        changed += [file.name for name, file in files.items() if sha256_of_file(file) != facts["files"][name]]
+        if changed:
+            raise CheckpointError(
+                f"is damaged: {', '.join(changed)} changed since written",
+                where=str(path),
+                remedy="resume from checkpoints/best or an older step-* folder beside it",
+            )
+        return {name: load_file(file) for name, file in files.items()}, facts
     except (OSError, msgspec.DecodeError, SafetensorError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"cannot be read: {type(error).__name__}: {error}",

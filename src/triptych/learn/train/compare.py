@@ -65,10 +65,10 @@ def read_runs(paths: Sequence[str | Path]) -> list[Entry]:
 
 
 def differences(runs: Sequence[Entry]) -> dict[str, list[str]]:
-    """The settings in which the runs differ: a value for each run, "-" where it has none."""
+    """The settings in which the runs differ: a value for each run, "-" where it has or was given none."""
     flats = [dict(_flatten(run.config)) for run in runs]
     keys = sorted({key for settings in flats for key in settings})
-    table = {key: [str(settings.get(key, "-")) for settings in flats] for key in keys}
+    table = {key: [_setting(settings.get(key)) for settings in flats] for key in keys}
     return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
@@ -135,6 +135,10 @@ def _flatten(value: Any, where: str = "") -> list[tuple[str, Any]]:
         return [(where, value)]
     kept = {k: v for k, v in value.items() if where or k not in ("log", "data_spec", "format_version")}
     return [pair for k, v in kept.items() for pair in _flatten(v, f"{where}.{k}".lstrip("."))]
+
+
+def _setting(value: Any) -> str:
+    return "-" if value is None else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -28,6 +28,8 @@ def resume_from(out: Path, resume: str | Path | None) -> Path | None:
     Raises:
         ConfigError: the folder holds a run that is not to be resumed, or the checkpoint is another run's.
     """
+    if not (resume is None or isinstance(resume, str | Path)):
+        raise ConfigError(f"got {resume!r}", where="resume", valid='None, "auto" or a checkpoint folder')
     last = out / "checkpoints" / "last"
     if resume == "auto":
         return last if last.exists() else None
