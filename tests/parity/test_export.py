@@ -82,12 +82,6 @@ def test_a_text_model_without_a_tokenizer_is_refused(tmp_path):
         export(Transformer(Transformer.Config(vocab_size=8, layers=1, width=32, heads=2)), tmp_path / "b")
 
 
-def test_heads_the_engine_does_not_take_are_refused(tmp_path):
-    config = Transformer.Config(vocab_size=8, block_size=8, layers=1, width=16, heads=2)
-    with pytest.raises(ExportError, match="head_size"):
-        export(Transformer(config), tmp_path / "b", tokenizer="{}")
-
-
 def test_export_leaves_the_model_in_the_mode_it_was_in(tmp_path):
     model = VAE(VAE.Config(sample_shape=(4, 4), hidden=(8,), latent_dim=2))
     model.train()

@@ -20,7 +20,7 @@ from triptych.bundle.manifest import TensorSpec, TextSampler
 from triptych.errors import InputError
 from triptych.learn.maths.language import bits_per_byte, next_token_nll, perplexity
 from triptych.learn.models.base import Batch, Config, GenerativeModel, Graph, Progress, Terms, Turn
-from triptych.learn.models.transformer_graphs import next_token
+from triptych.learn.models.transformer_graphs import cached_head_dim, next_token
 from triptych.learn.nn import Block, KeyValueCache, Mask, Rotary
 from triptych.learn.nn.block import Activation
 
@@ -206,7 +206,7 @@ class Transformer(GenerativeModel):
             block_size=c.block_size,
             layers=c.layers,
             kv_heads=c.key_heads,
-            head_dim=c.head_dim,
+            head_dim=cached_head_dim(c),
         )
 
     def sample_spec(self) -> TensorSpec:
