@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +24,7 @@ from triptych.learn.data.split import ArraySplit
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import Trainer
 from triptych.learn.train.compiling import cannot_compile
+from triptych.learn.train.metrics import Row
 
 THREADS, REPEATS, SEED = 2, 3, 0
 Model = TypeVar("Model", bound=GenerativeModel)
@@ -61,10 +62,13 @@ def picture_batches(data: Dataset, batch_size: int, count: int) -> Any:
     return islice(iter(loader), count)
 
 
-def by_trainer(model: GenerativeModel, data: Dataset, steps: int, **settings: Any) -> Trained:
+def by_trainer(
+    model: GenerativeModel, data: Dataset, steps: int, *, steps_only: bool = False, **settings: Any
+) -> Trained:
     """Our side: the trainer, with its log, validation and checkpoint; compiled and in bf16 where that pays.
 
-    Its seconds are those of the whole `fit`, less compiling, which is done once per run and reported.
+    Its seconds are those of the whole `fit`, less compiling, which is done once per run and reported; or,
+    with `steps_only`, those of its steps, as the reference's are, which neither validates nor saves.
     """
     fast = fast_path()
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +80,15 @@ def by_trainer(model: GenerativeModel, data: Dataset, steps: int, **settings: An
         run = trainer.fit(model, data)
         seconds = time.perf_counter() - started_s
     compile_s = run.summary["compile_s"] or 0.0
-    return Trained(model, seconds - compile_s, {**fast, "compile_s": compile_s})
+    seconds = seconds_of_steps(run.history) if steps_only else seconds - compile_s
+    return Trained(model, seconds, {**fast, "compile_s": compile_s})
+
+
+def seconds_of_steps(history: Sequence[Row]) -> float:
+    """What all steps take at the rate between the first and the last row of the training log."""
+    rows = [row for row in history if row["split"] == "train"]
+    per_step = (rows[-1]["elapsed_s"] - rows[0]["elapsed_s"]) / (rows[-1]["step"] - rows[0]["step"])
+    return float(per_step * rows[-1]["step"])
 
 
 def fast_path() -> dict[str, Any]:
@@ -94,8 +106,12 @@ def compare(
     *,
     what: str,
     gate: float,
+    steps: int | None = None,
 ) -> list[Comparison]:
-    """Train both sides once and compare what they reached; then time them by turns."""
+    """Train both sides once and compare what they reached; then time them by turns.
+
+    With `steps` the claim is the rate of the steps alone.
+    """
     torch.set_num_threads(THREADS)
     theirs, mine = textbook(), ours()
     reached = measure(theirs.model), measure(mine.model)
@@ -109,7 +125,8 @@ def compare(
         Comparison(
             claim=claim,
             reference=reference,
-            ours=f"Trainer ({path}), with log, validation and checkpoint, without the time to compile",
+            ours=f"Trainer ({path}), with its log{'' if steps else ', validation and checkpoint'}, "
+            "without the time to compile",
             threads=THREADS,
             reference_s=[theirs for theirs, _ in pairs],
             ours_s=[ours for _, ours in pairs],
@@ -119,9 +136,19 @@ def compare(
                 "reference_reached": reached[0],
                 "ours_reached": reached[1],
                 "compile_pays_after_runs": pays_after(pairs, mine.details["compile_s"]),
+                **(rates(pairs, steps) if steps else {}),
             },
         )
     ]
+
+
+def rates(pairs: list[tuple[float, float]], steps: int) -> dict[str, float]:
+    """Steps per second of each side: medians."""
+    theirs, ours = zip(*pairs, strict=True)
+    return {
+        "reference_steps_per_second": steps / statistics.median(theirs),
+        "ours_steps_per_second": steps / statistics.median(ours),
+    }
 
 
 def pays_after(pairs: list[tuple[float, float]], compile_s: float) -> float:

@@ -64,8 +64,9 @@ def compare_gan_training() -> list[Comparison]:
         f"train a WGAN-GP: {STEPS} steps of {CRITIC_UPDATES} + 1 updates, Fashion-MNIST, batch {BATCH_SIZE}",
         "plain loop: DataLoader of PIL images, eager, loss.item() after each update, unfused Adam",
         clocked(lambda: textbook(data)),
-        lambda: by_trainer(fresh(), data, STEPS, batch_size=BATCH_SIZE),
+        lambda: by_trainer(fresh(), data, STEPS, steps_only=True, batch_size=BATCH_SIZE),
         lambda model: validation(model, data),
         what="validation sliced Wasserstein-1",
+        steps=STEPS,
         gate=SLICED_W1_GATE,
     )

@@ -15,6 +15,7 @@ from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.split import WindowSplit
 
 BATCH_SIZE, STEPS, RATE = 12, 150, 1e-3
+SETTINGS = {"batch_size": BATCH_SIZE, "learning_rate": RATE, "grad_clip": 1.0}
 NLL_GATE_NATS = 0.05
 
 
@@ -66,10 +67,9 @@ def compare_text_training() -> list[Comparison]:
         f"train a Transformer of 4 layers, 128 wide, for {STEPS} steps of {BATCH_SIZE} x 64 characters",
         "plain loop: DataLoader of windows, eager, loss.item() each step, unfused AdamW",
         clocked(lambda: textbook(data)),
-        lambda: by_trainer(
-            fresh(data), data, STEPS, batch_size=BATCH_SIZE, learning_rate=RATE, grad_clip=1.0
-        ),
+        lambda: by_trainer(fresh(data), data, STEPS, steps_only=True, **SETTINGS),
         lambda model: validation(model, data),
         what="validation nats per character",
+        steps=STEPS,
         gate=NLL_GATE_NATS,
     )
