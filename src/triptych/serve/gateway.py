@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from triptych.errors import DeadlineExceeded
 from triptych.serve.catalog import Catalog
 from triptych.serve.metrics import Metrics
-from triptych.serve.pipeline.acknowledger import FutureAcknowledger
 from triptych.serve.pipeline.handler import BatchInfo, Handler
 from triptych.serve.pipeline.message import Message
 from triptych.serve.pipeline.options import (
@@ -31,6 +29,7 @@ from triptych.serve.settings import Settings
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.pool import WorkerInfo
 from triptych.serve.supervise.stream import PieceStream
+from triptych.serve.ticket import ACKNOWLEDGER, Deadlines, Outcome, Ticket
 from triptych.serve.work import ProbeWork, TextPiece, TextWork, Work
 
 PROBE_S = 1.0
@@ -71,7 +70,7 @@ class Dispatch(Handler):
         metrics.batch_rows.observe(info.rows)
         metrics.batch_emitted.labels(info.reason).inc()
         for message in messages:
-            metrics.queue_duration.observe(started_at_s - message.metadata["accepted_at_s"])
+            metrics.queued(started_at_s - message.ack_ref.accepted_at_s)
             if message.deliveries > 1:
                 metrics.redelivered.inc()
         deadlines = [message.deadline_s for message in messages if message.deadline_s is not None]
@@ -117,7 +116,7 @@ class Gateway:
             max_deliveries=queue.max_deliveries,
         )
         self.pipeline = Pipeline(Dispatch(pool, metrics), self._producer, options)
-        self._acknowledger = FutureAcknowledger()
+        self._deadlines = Deadlines()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_piece = msgspec.msgpack.Decoder(TextPiece).decode
         self._probe: asyncio.Task[dict[int, str]] | None = None
@@ -128,23 +127,18 @@ class Gateway:
         """Requests waiting for a batch."""
         return len(self._producer)
 
-    def submit(self, work: Work, *, rows: int, key: Hashable, deadline_s: float) -> Ticket:
-        """Queue work for a batch of its `key`.
+    def submit(
+        self, work: Work, *, rows: int, key: Hashable, deadline_s: float, done: Callable[[Outcome], None]
+    ) -> Ticket:
+        """Queue work for a batch of its `key`; `done` is called once, with its answer or error.
 
         Raises: Overloaded, Draining or DeadlineExceeded at once.
         """
-        loop = asyncio.get_running_loop()
-        message = Message(
-            self._encode(work),
-            self._acknowledger,
-            ack_ref=loop.create_future(),
-            rows=rows,
-            deadline_s=deadline_s,
-            metadata={"accepted_at_s": loop.time()},
-            batch_key=key,
-        )
-        self._producer.offer(message)
-        return Ticket(message)
+        ticket = Ticket(done, deadline_s, self._deadlines)
+        ticket.message = Message(self._encode(work), ACKNOWLEDGER, ticket, rows, deadline_s, batch_key=key)
+        self._producer.offer(ticket.message)
+        self._deadlines.add(ticket)
+        return ticket
 
     async def stream(self, work: TextWork, *, deadline_s: float) -> AsyncGenerator[TextPiece, None]:
         """The pieces of a text as they are made; closing the iterator stops it within a token."""
@@ -161,40 +155,3 @@ class Gateway:
             payloads = [self._encode(ProbeWork(name)) for name in self.catalog]
             self._probe = asyncio.create_task(self.pool.probe(payloads, timeout_s=PROBE_S))
         return await asyncio.shield(self._probe)
-
-
-class Ticket:
-    """Accepted work: await its `answer`, or `cancel` it."""
-
-    __slots__ = ("_future", "_message")
-
-    def __init__(self, message: Message) -> None:
-        self._message, self._future = message, message.ack_ref
-
-    def cancel(self) -> None:
-        """The client went away: free its place."""
-        self._future.cancel()
-        self._message.cancel()
-
-    def expire(self) -> None:
-        """The deadline passed: free its place and say so."""
-        if not self._future.done():
-            self._future.set_exception(deadline_passed())
-            self._message.cancel()
-
-    async def answer(self) -> bytes:
-        """The body.
-
-        Raises: what the work failed with, DeadlineExceeded, or CancelledError after `cancel`.
-        """
-        loop = asyncio.get_running_loop()
-        timer = loop.call_at(self._message.deadline_s or loop.time(), self.expire)
-        try:
-            return await self._future  # type: ignore[no-any-return]
-        finally:
-            timer.cancel()
-
-
-def deadline_passed() -> DeadlineExceeded:
-    """The error of a request that took too long."""
-    return DeadlineExceeded("the deadline passed before the answer was there", where="Request-Timeout")

@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import prometheus_client
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from triptych.serve.supervise.spec import Event
 
 DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Durations:
+    """A histogram that costs next to nothing to fill: it becomes Prometheus' own when the page is read."""
+
+    __slots__ = ("_counts", "_sum_s")
+
+    def __init__(self) -> None:
+        self._counts, self._sum_s = [0] * (len(DURATIONS_S) + 1), 0.0
+
+    def observe(self, elapsed_s: float) -> None:
+        """One more."""
+        self._counts[bisect_left(DURATIONS_S, elapsed_s)] += 1
+        self._sum_s += elapsed_s
+
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """As one series of `family`."""
+        names = [*map(str, DURATIONS_S), "+Inf"]
+        family.add_metric(labels, list(zip(names, accumulate(self._counts), strict=True)), self._sum_s)
+
+
+class Answers:
+    """What was answered in the name of one model."""
+
+    __slots__ = ("codes", "durations")
+
+    def __init__(self) -> None:
+        self.codes: Counter[int] = Counter()
+        self.durations = Durations()
+
+
+class Tallies(Collector):
+    """The numbers counted once per request, for the registry."""
+
+    def __init__(self, answers: Mapping[str, Answers], queue_duration: Durations) -> None:
+        self._answers, self._queue_duration = answers, queue_duration
+
+    def collect(self) -> Iterator[Metric]:
+        """The families as they are now."""
+        requests = CounterMetricFamily("triptych_requests", "Requests answered.", labels=["model", "code"])
+        durations = HistogramMetricFamily(
+            "triptych_request_duration_seconds", "Arrival to last byte.", labels=["model"]
+        )
+        for model, answers in self._answers.items():
+            answers.durations.add_to(durations, [model])
+            for code, count in answers.codes.items():
+                requests.add_metric([model, str(code)], count)
+        waits = HistogramMetricFamily(
+            "triptych_queue_duration_seconds", "Acceptance to the start of its batch.", labels=[]
+        )
+        self._queue_duration.add_to(waits, [])
+        yield from (requests, durations, waits)
 
 
 class Metrics:
@@ -19,11 +77,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self.requests = self._counter("requests", "Requests answered.", "model", "code")
-        self.request_duration = self._histogram("request_duration_seconds", "Arrival to last byte.", "model")
-        self.queue_duration = self._histogram(
-            "queue_duration_seconds", "Acceptance to the start of its batch."
-        )
+        self.in_progress = 0
+        self._answers: defaultdict[str, Answers] = defaultdict(Answers)
+        self._queue_duration = Durations()
+        self.registry.register(Tallies(self._answers, self._queue_duration))
         self.compute_duration = self._histogram("compute_duration_seconds", "A batch's time in a worker.")
         self.batch_rows = Histogram(
             "triptych_batch_rows", "Rows of a batch.", buckets=ROWS, registry=self.registry
@@ -41,16 +98,29 @@ class Metrics:
         self.redelivered = self._counter("redelivered", "Requests computed again after their worker died.")
         self.expired = self._counter("expired", "Requests whose deadline passed.", "model")
         self.cancelled = self._counter("cancelled", "Requests whose client went away.", "model")
-        self.in_progress = Gauge("triptych_in_progress", "Requests being answered.", registry=self.registry)
+        Gauge("triptych_in_progress", "Requests being answered.", registry=self.registry).set_function(
+            lambda: self.in_progress
+        )
         self._queue_depth = Gauge(
             "triptych_queue_depth", "Requests waiting for a batch.", registry=self.registry
         )
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        return Counter(f"triptych_{name}", meaning, labels, registry=self.registry)
+    def _counter(self, name: str, meaning: str, *labels: str) -> prometheus_client.Counter:
+        return prometheus_client.Counter(f"triptych_{name}", meaning, labels, registry=self.registry)
 
     def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
         return Histogram(f"triptych_{name}", meaning, labels, buckets=DURATIONS_S, registry=self.registry)
+
+    def answered(self, model: str, status: int, elapsed_s: float) -> None:
+        """Count a request that has come to its end."""
+        self.in_progress -= 1
+        answers = self._answers[model]
+        answers.codes[status] += 1
+        answers.durations.observe(elapsed_s)
+
+    def queued(self, elapsed_s: float) -> None:
+        """Count what a request waited for its batch."""
+        self._queue_duration.observe(elapsed_s)
 
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Ask `depth` for the queue's length whenever the page is read."""

@@ -137,7 +137,7 @@ class Node:
         return self._gateway.pipeline
 
     async def _start_http(self) -> Child:
-        return HttpChild(App(self._gateway), self._settings.http, self._listener)
+        return await HttpChild.start(App(self._gateway), self._settings.http, self._listener)
 
     def _on_event(self, event: Event) -> None:
         log_event(event)

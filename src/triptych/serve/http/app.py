@@ -1,98 +1,65 @@
-"""The ASGI application: which route answers, who may call it, and one answer for every error."""
+"""What answers every exchange: which route, who may call it, and one answer for every error."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable
 
-from starlette.exceptions import HTTPException
-from starlette.routing import Route, Router
-
-from triptych.errors import DeadlineExceeded
 from triptych.serve.gateway import Gateway
-from triptych.serve.http import native, openai, openapi, system
-from triptych.serve.http.exchange import Exchange, Receive, Send
-from triptych.serve.http.refusal import Refusal, headers_of, native_body, openai_body, status_of
-from triptych.serve.work import JSON
+from triptych.serve.http import native, openai, system
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.openapi import Interface
+from triptych.serve.http.refusal import Refusal
+from triptych.serve.http.routing import Route, Router
 
-Answer = Callable[..., Awaitable[None]]
-
-HOT_PREFIX, HOT_SUFFIX = "/v1/models/", "/sample"
-OPENAI_PATHS = ("/v1/completions", "/v1/models")
 GUARDED = ("/v1/", "/v2/")
 
-ROUTES: tuple[tuple[str, str, Answer], ...] = (
-    ("POST", "/v1/models/{name}/sample", native.sample),
-    ("POST", "/v1/models/{name}/run/{graph_name}", native.run),
-    ("POST", "/v1/completions", openai.complete),
-    ("GET", "/v1/models", openai.list_models),
-    ("GET", "/v1/models/{name}", openai.show_model),
-    ("GET", "/v2/workers", system.workers),
-    ("GET", "/livez", system.live),
-    ("GET", "/readyz", system.ready),
-    ("GET", "/healthz", system.health),
-    ("GET", "/metrics", system.metrics),
-    ("GET", "/openapi.json", openapi.document),
-    ("GET", "/docs", openapi.page),
+ROUTES = (
+    Route("POST", "/v1/models/{name}/sample", native.sample, at_once=True),
+    Route("POST", "/v1/models/{name}/run/{graph_name}", native.run, at_once=True),
+    Route("POST", "/v1/completions", openai.complete),
+    Route("GET", "/v1/models", openai.list_models),
+    Route("GET", "/v1/models/{name}", openai.show_model),
+    Route("GET", "/v2/workers", system.workers),
+    Route("GET", "/livez", system.live),
+    Route("GET", "/readyz", system.ready),
+    Route("GET", "/healthz", system.health),
+    Route("GET", "/metrics", system.metrics),
 )
 
 
-class Endpoint:
-    """An answering function as the ASGI application that Starlette's router calls."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer the exchange that `App` put into the scope."""
-        await self._answer(scope["triptych.exchange"], **scope["path_params"])
-
-
 class App:
-    """Answers every request of one gateway."""
+    """Answers every request of one gateway.
+
+    Attributes:
+        tasks: those that are answering now.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
+        self.tasks: set[asyncio.Task[None]] = set()
         self._token = gateway.settings.http.token.encode()
-        table = [Route(path, Endpoint(answer), methods=[method]) for method, path, answer in ROUTES]
-        self._router = Router(table, redirect_slashes=False)
+        self._router = Router((*ROUTES, *Interface(ROUTES).routes))
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """The ASGI entry."""
-        exchange = Exchange(self._gateway, scope, receive, send)
-        in_progress = self._gateway.metrics.in_progress
-        in_progress.inc()
+    def respond(self, exchange: Exchange) -> None:
+        """Answer at once if that only means to queue work; else in a task of its own."""
+        self.gateway.metrics.in_progress += 1
         try:
-            await self._answer(exchange)
-        except asyncio.CancelledError:
-            if not exchange.is_gone:
-                raise
-            uncancel()
-            self._gateway.metrics.cancelled.labels(exchange.model).inc()
+            if self._token and exchange.path.startswith(GUARDED):
+                self._check_token(exchange)
+            route, parts = self._router.find(exchange.method, exchange.path)
+            if route.at_once and not exchange.is_whole:
+                answering: Awaitable[None] | None = when_whole(route, exchange, parts)
+            else:
+                answering = route.answer(exchange, **parts)
         except Exception as error:
-            await refuse(exchange, error)
-        finally:
-            exchange.unwatch()
-            in_progress.dec()
-            self._count(exchange)
-
-    async def _answer(self, exchange: Exchange) -> None:
-        scope = exchange.scope
-        path: str = scope["path"]
-        if self._token and path.startswith(GUARDED):
-            self._check_token(exchange)
-        name = path[len(HOT_PREFIX) : -len(HOT_SUFFIX)]
-        if scope["method"] == "POST" and path == f"{HOT_PREFIX}{name}{HOT_SUFFIX}" and "/" not in name:
-            await native.sample(exchange, name)
+            exchange.refuse(error)
             return
-        scope["triptych.exchange"], scope["app"] = exchange, self
-        try:
-            await self._router(scope, exchange.receive, exchange.send)
-        except HTTPException as error:
-            raise self._refusal(error, scope) from error
+        if answering is not None:
+            task = asyncio.create_task(answer(exchange, answering))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     def _check_token(self, exchange: Exchange) -> None:
         sent = exchange.headers.get(b"authorization", b"")
@@ -102,42 +69,24 @@ class App:
                 401, "no valid token", where="Authorization", valid="Bearer and the token", headers=ask
             )
 
-    @staticmethod
-    def _refusal(error: HTTPException, scope: Any) -> Refusal:
-        headers = [(key.lower().encode(), value.encode()) for key, value in (error.headers or {}).items()]
-        if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "")
-            return Refusal(405, f"got {scope['method']}", where="method", valid=allowed, headers=headers)
-        return Refusal(
-            404, f"there is no `{scope['path']}`", where="path", remedy="see /docs", headers=headers
-        )
 
-    def _count(self, exchange: Exchange) -> None:
-        metrics = self._gateway.metrics
-        metrics.requests.labels(exchange.model, str(exchange.status or 499)).inc()
-        elapsed_s = asyncio.get_running_loop().time() - exchange.arrived_at_s
-        metrics.request_duration.labels(exchange.model).observe(elapsed_s)
+async def when_whole(route: Route, exchange: Exchange, parts: dict[str, str]) -> None:
+    """Wait for the rest of the request, then answer."""
+    exchange.read_deadline()
+    await exchange.body()
+    answering = route.answer(exchange, **parts)
+    if answering is not None:
+        await answering
 
 
-async def refuse(exchange: Exchange, error: Exception) -> None:
-    """Answer with an error, in the shape the route speaks."""
-    status = status_of(error)
-    if isinstance(error, DeadlineExceeded):
-        exchange.gateway.metrics.expired.labels(exchange.model).inc()
-    path: str = exchange.scope["path"]
-    is_openai = path in OPENAI_PATHS or (path.startswith("/v1/models/") and path.count("/") == 3)
-    body = (openai_body if is_openai else native_body)(error, status)
-    if not exchange.status:
-        await exchange.answer(status, body, JSON, headers_of(error, status))
-
-
-def uncancel() -> None:
-    """The cancellation was the client's leaving: this task ends in good order."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
-
-
-def routes() -> list[tuple[str, str, str]]:
-    """Method, path and meaning of every route."""
-    return [(method, path, inspect.cleandoc(answer.__doc__ or "")) for method, path, answer in ROUTES]
+async def answer(exchange: Exchange, answering: Awaitable[None]) -> None:
+    """Await what answers `exchange`, and answer for it if it fails."""
+    try:
+        await answering
+    except asyncio.CancelledError:
+        if not exchange.is_gone:
+            raise
+    except Exception as error:
+        exchange.refuse(error)
+    else:
+        exchange.cut_off()

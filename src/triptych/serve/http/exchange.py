@@ -1,4 +1,4 @@
-"""One HTTP request and the way to answer it: raw ASGI, with the limits every route shares."""
+"""One HTTP request and the way to answer it, with the limits every route shares."""
 
 from __future__ import annotations
 
@@ -6,57 +6,102 @@ import asyncio
 import math
 import random
 import re
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from triptych.errors import InputError, nearest
+from triptych.errors import DeadlineExceeded, InputError, nearest
 from triptych.serve.gateway import Gateway
-from triptych.serve.http.refusal import Headers, Refusal
+from triptych.serve.http.refusal import (
+    Headers,
+    Refusal,
+    headers_of,
+    native_body,
+    openai_body,
+    status_of,
+)
 from triptych.serve.work import JSON
 
-Receive = Callable[[], Any]
-Send = Callable[[Any], Any]
 T = TypeVar("T", bound=msgspec.Struct)
 
+CLIENT_LEFT = 499  # no status of HTTP: how logs and metrics say that nobody was there to answer
+CLOSE = (b"connection", b"close")
+OPENAI_PATHS = ("/v1/completions", "/v1/models")
 FORM = "application/x-www-form-urlencoded"
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 NOT_BRACKETS = re.compile(rb"[^\[\]{}]+")
+
+
+class Client(Protocol):
+    """What an exchange needs of its connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+
+    def head(self, status: int) -> bytes:
+        """The first lines of an answer."""
+
+    async def drain(self) -> None:
+        """Wait while the client's buffer is full."""
+
+    def end(self, exchange: Exchange) -> None:
+        """The answer of `exchange` is complete."""
 
 
 class Exchange:
     """A request on its way to its one answer.
 
     Attributes:
+        client: the connection it came through.
+        method, path: of the request; the path is decoded and has no query.
         headers: of the request, names in lower case.
-        deadline_s: latest moment of the answer, on the loop's clock.
+        keep_alive, is_chunkable: whether the connection outlives the answer; whether that may be chunked.
+        is_whole: whether all of the request is here.
+        arrived_at_s, deadline_s: when it came, and the latest moment of its answer, on the loop's clock.
         model: name of the model it is about, for metrics.
         status: of the answer, once it has begun; 0 before.
-        is_gone: whether the client went away.
+        is_complete: whether all of the answer was written.
+        is_gone: whether the client went away before that.
     """
 
     __slots__ = (
-        "_watcher",
+        "_body",
+        "_gone",
+        "_is_chunked",
+        "_is_too_large",
+        "_waiter",
         "arrived_at_s",
+        "client",
         "deadline_s",
         "gateway",
         "headers",
+        "is_chunkable",
+        "is_complete",
         "is_gone",
+        "is_whole",
+        "keep_alive",
+        "method",
         "model",
-        "receive",
-        "scope",
-        "send",
+        "path",
         "status",
     )
 
-    def __init__(self, gateway: Gateway, scope: Any, receive: Receive, send: Send) -> None:
-        self.gateway, self.scope, self.receive, self.send = gateway, scope, receive, send
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.arrived_at_s = asyncio.get_running_loop().time()
+    def __init__(
+        self, gateway: Gateway, client: Client, method: str, path: str, headers: dict[bytes, bytes]
+    ) -> None:
+        self.gateway, self.client = gateway, client
+        self.method, self.path, self.headers = method, path, headers
+        self.keep_alive = self.is_chunkable = True
+        self.is_whole = self.is_complete = self.is_gone = False
+        self.arrived_at_s = time.monotonic()
         self.deadline_s = self.arrived_at_s + gateway.settings.limits.request_timeout_s
-        self.model, self.status, self.is_gone = "", 0, False
-        self._watcher: asyncio.Task[None] | None = None
+        self.model, self.status = "", 0
+        self._body: bytes | bytearray = b""
+        self._is_too_large = self._is_chunked = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._gone: Callable[[], object] | None = None
 
     def read_deadline(self) -> None:
         """Take over the deadline of the `Request-Timeout` header.
@@ -106,81 +151,167 @@ class Exchange:
         return kind
 
     async def body(self) -> bytes:
-        """The whole body.
+        """The body, once it is here.
 
         Raises: Refusal 411 without a length, 413 when too large, 408 when it is not here by the deadline.
         """
+        self._check_length()
+        if not self.is_whole:
+            if self.headers.get(b"expect", b"").lower() == b"100-continue":
+                self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout_at(self.deadline_s):
+                    await self._waiter
+            except TimeoutError as error:
+                raise Refusal(408, "the body did not come in time", where="body", headers=[CLOSE]) from error
+        return self.whole_body()
+
+    def whole_body(self) -> bytes:
+        """The body of a request that `is_whole`.
+
+        Raises: Refusal 411 without a length, 413 when too large.
+        """
+        self._check_length()
+        return bytes(self._body)
+
+    def _check_length(self) -> None:
         limit = self.gateway.settings.limits.body_bytes
         length = self.headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in self.headers:
             raise Refusal(
                 411, "there is no body", where="Content-Length", remedy="send a JSON object, `{}` at least"
             )
+        if self._is_too_large:
+            raise too_large(limit + 1, limit)
         if length is not None and int(length) > limit:
             raise too_large(int(length), limit)
-        try:
-            async with asyncio.timeout_at(self.deadline_s):
-                return await self._read(limit)
-        except TimeoutError as error:
-            close = [(b"connection", b"close")]
-            raise Refusal(408, "the body did not come in time", where="body", headers=close) from error
-
-    async def _read(self, limit: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                self.is_gone = True
-                raise asyncio.CancelledError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise too_large(size, limit)
-            if not message.get("more_body", False):
-                return part if not parts else b"".join([*parts, part])
-            parts.append(part)
 
     async def json(self, kind: type[T]) -> T:
-        """The body as a `kind`.
+        """The body as a `kind`, once it is here.
 
         Raises: InputError that names the field, and everything `body` and `content_type` raise.
         """
         self.content_type((JSON,))
-        return parse(await self.body(), kind, self.gateway.settings.limits.json_depth)
+        await self.body()
+        return self.whole_json(kind)
+
+    def whole_json(self, kind: type[T]) -> T:
+        """The body of a request that `is_whole`, as a `kind`; raises what `json` raises."""
+        self.content_type((JSON,))
+        return parse(self.whole_body(), kind, self.gateway.settings.limits.json_depth)
 
     def watch(self, gone: Callable[[], object]) -> None:
         """Call `gone` if the client goes away before the answer is complete."""
+        self._gone = gone
+        if self.is_gone:
+            gone()
 
-        async def wait() -> None:
-            while (await self.receive())["type"] != "http.disconnect":
-                pass
-            if not self.is_gone:
-                self.is_gone = True
-                gone()
-
-        self._watcher = asyncio.get_running_loop().create_task(wait())
-
-    def unwatch(self) -> None:
-        """Stop watching."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    async def begin(self, status: int, content_type: str, headers: Headers) -> None:
-        """Send status and headers."""
-        self.status = status
-        extra = [(b"connection", b"close")] if self.gateway.is_draining else []
-        start = [(b"content-type", content_type.encode()), *headers, *extra]
-        await self.send({"type": "http.response.start", "status": status, "headers": start})
+    def reply(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
+        """Send the whole answer, in one piece."""
+        if self.status or self.is_gone:
+            return
+        head = self._head(status, content_type, headers, b"content-length: %d\r\n" % len(body))
+        self.client.write(head if self.method == "HEAD" else head + body)
+        self._end()
 
     async def answer(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
-        """Send the whole answer."""
-        await self.begin(status, content_type, [(b"content-length", b"%d" % len(body)), *headers])
-        await self.send({"type": "http.response.body", "body": body})
+        """Send the whole answer; for coroutines."""
+        self.reply(status, body, content_type, headers)
+
+    async def begin(self, status: int, content_type: str, headers: Headers) -> None:
+        """Send status and headers; the body follows by `piece`."""
+        self._is_chunked = self.is_chunkable
+        self.keep_alive = self.keep_alive and self.is_chunkable
+        framing = b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
+        self.client.write(self._head(status, content_type, headers, framing))
 
     async def piece(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of an answer that has begun; waits while the client's buffer is full."""
-        await self.send({"type": "http.response.body", "body": body, "more_body": more})
+        await self.client.drain()
+        if self.is_gone:
+            return
+        if self._is_chunked:
+            end = b"" if more else b"0\r\n\r\n"
+            body = b"%x\r\n%b\r\n%b" % (len(body), body, end) if body else end
+        self.client.write(body)
+        if not more:
+            self._end()
+
+    def refuse(self, error: Exception) -> None:
+        """Answer with an error, in the shape the route speaks; cut off an answer that had begun."""
+        status = status_of(error)
+        if isinstance(error, DeadlineExceeded):
+            self.gateway.metrics.expired.labels(self.model).inc()
+        path = self.path
+        is_openai = path in OPENAI_PATHS or (path.startswith("/v1/models/") and path.count("/") == 3)
+        body = (openai_body if is_openai else native_body)(error, status)
+        self.reply(status, body, JSON, headers_of(error, status))
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """End an answer that has begun and will not be completed: the client sees the connection close."""
+        if self.status and not self.is_complete and not self.is_gone:
+            self.keep_alive = False
+            self._end()
+
+    # What the connection calls
+
+    def feed(self, part: bytes) -> None:
+        """A part of the body; nothing is kept of one that is too large, or comes after the answer."""
+        if self.is_complete or self._is_too_large:
+            return
+        if len(self._body) + len(part) > self.gateway.settings.limits.body_bytes:
+            self._is_too_large, self._body = True, b""
+            self._wake()
+        elif not self._body:
+            self._body = part
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += part
+
+    def feed_end(self) -> None:
+        """The body is here."""
+        self.is_whole = True
+        self._wake()
+
+    def leave(self) -> None:
+        """The client went away."""
+        if self.is_complete:
+            return
+        self.is_gone = True
+        if self._waiter is not None:
+            self._waiter.cancel()
+        if self._gone is not None:
+            self._gone()
+        self.gateway.metrics.cancelled.labels(self.model).inc()
+        self._count(self.status or CLIENT_LEFT)
+
+    def _head(self, status: int, content_type: str, headers: Headers, framing: bytes) -> bytes:
+        self.status = status
+        if not self.keep_alive or self.gateway.is_draining or CLOSE in headers:
+            self.keep_alive = False
+            headers = [*(header for header in headers if header != CLOSE), CLOSE]
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        return b"%bcontent-type: %b\r\n%b%b\r\n" % (
+            self.client.head(status),
+            content_type.encode(),
+            framing,
+            lines,
+        )
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _end(self) -> None:
+        self.is_complete, self._gone = True, None
+        self._count(self.status)
+        self.client.end(self)
+
+    def _count(self, status: int) -> None:
+        self.gateway.metrics.answered(self.model, status, time.monotonic() - self.arrived_at_s)
 
 
 def choose(header: str, offered: Sequence[str]) -> str | None:

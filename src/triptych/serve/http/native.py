@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Hashable
 
 import msgspec
 
@@ -11,38 +12,53 @@ from triptych.bundle.condition import row_labels
 from triptych.errors import InputError
 from triptych.serve.catalog import Model
 from triptych.serve.http.exchange import Exchange, check_depth, new_seed, parse
-from triptych.serve.http.refusal import encode
+from triptych.serve.http.refusal import Headers, encode
 from triptych.serve.http.schemas import RunBody, SampleBody
 from triptych.serve.http.streaming import collect
-from triptych.serve.work import JSON, NPY, PNG, TEXT, RunWork, SampleWork, TextWork
+from triptych.serve.work import JSON, NPY, PNG, TEXT, RunWork, SampleWork, TextWork, Work
 
 NPY_SHAPE = re.compile(rb"'shape': *\((\d+)")
 NPY_HEADER_BYTES = 256
 
 
-async def sample(exchange: Exchange, name: str) -> None:
+def sample(exchange: Exchange, name: str) -> Awaitable[None] | None:
     """`POST /v1/models/{model}/sample`: `n` samples of `seed`, as JSON, npy or a picture."""
     gateway = exchange.gateway
     model = gateway.catalog.find(name)
     exchange.model = name
     exchange.read_deadline()
     accept = exchange.accept((JSON, TEXT) if model.is_text else (JSON, NPY, PNG))
-    body = await exchange.json(SampleBody)
+    body = exchange.whole_json(SampleBody)
     check_limit("n", body.n, gateway.settings.limits.rows)
     labels = row_labels(body.condition, body.n, model.manifest.sampler.classes)
     seed = new_seed() if body.seed is None else body.seed
     headers = [*model.headers, (b"triptych-seed", b"%d" % seed)]
     if model.is_text:
-        answer = await sample_texts(exchange, model, body.n, seed, accept)
-    else:
-        work = SampleWork(name, body.n, seed, accept, labels)
-        ticket = gateway.submit(work, rows=body.n, key=(name, "sample"), deadline_s=exchange.deadline_s)
-        exchange.watch(ticket.cancel)
-        answer = await ticket.answer()
-    await exchange.answer(200, answer, accept, headers)
+        return sample_texts(exchange, model, body.n, seed, accept, headers)
+    work = SampleWork(name, body.n, seed, accept, labels)
+    queue(exchange, work, body.n, (name, "sample"), accept, headers)
+    return None
 
 
-async def sample_texts(exchange: Exchange, model: Model, n: int, seed: int, accept: str) -> bytes:
+def queue(exchange: Exchange, work: Work, rows: int, key: Hashable, accept: str, headers: Headers) -> None:
+    """Have `work` done in a batch; what comes of it is the answer of `exchange`.
+
+    Raises: Overloaded, Draining or DeadlineExceeded at once.
+    """
+
+    def done(outcome: bytes | Exception) -> None:
+        if isinstance(outcome, bytes):
+            exchange.reply(200, outcome, accept, headers)
+        else:
+            exchange.refuse(outcome)
+
+    ticket = exchange.gateway.submit(work, rows=rows, key=key, deadline_s=exchange.deadline_s, done=done)
+    exchange.watch(ticket.cancel)
+
+
+async def sample_texts(
+    exchange: Exchange, model: Model, n: int, seed: int, accept: str, headers: Headers
+) -> None:
     """`n` texts from an empty prompt, as long as the model's samples are."""
     length = 1
     for size in model.manifest.sample.shape:
@@ -52,13 +68,15 @@ async def sample_texts(exchange: Exchange, model: Model, n: int, seed: int, acce
     watch_task(exchange)
     texts = [choice.text for choice in await collect(exchange, works)]
     if accept == TEXT:
-        return "\n\n".join(texts).encode()
-    return encode(
-        {"model": model.name, "version": model.version, "seed": seed, "shape": [n], "samples": texts}
-    )
+        answer = "\n\n".join(texts).encode()
+    else:
+        answer = encode(
+            {"model": model.name, "version": model.version, "seed": seed, "shape": [n], "samples": texts}
+        )
+    await exchange.answer(200, answer, accept, headers)
 
 
-async def run(exchange: Exchange, name: str, graph_name: str) -> None:
+def run(exchange: Exchange, name: str, graph_name: str) -> None:
     """`POST /v1/models/{model}/run/{graph}`: the graph's outputs for the inputs in the body."""
     gateway = exchange.gateway
     model = gateway.catalog.find(name)
@@ -67,7 +85,7 @@ async def run(exchange: Exchange, name: str, graph_name: str) -> None:
     exchange.read_deadline()
     accept = exchange.accept((JSON, NPY) if len(graph.outputs) == 1 else (JSON,))
     kind = exchange.content_type((JSON, NPY) if len(graph.inputs) == 1 else (JSON,))
-    body = await exchange.body()
+    body = exchange.whole_body()
     if kind == NPY:
         rows = npy_rows(body)
         body = graph.inputs[0].name.encode() + b"\n" + body
@@ -79,9 +97,7 @@ async def run(exchange: Exchange, name: str, graph_name: str) -> None:
         body = encode(inputs)
     check_limit("rows", rows, gateway.settings.limits.rows)
     work = RunWork(name, graph_name, kind, body, accept)
-    ticket = gateway.submit(work, rows=rows, key=(name, graph_name), deadline_s=exchange.deadline_s)
-    exchange.watch(ticket.cancel)
-    await exchange.answer(200, await ticket.answer(), accept, model.headers)
+    queue(exchange, work, rows, (name, graph_name), accept, model.headers)
 
 
 def watch_task(exchange: Exchange) -> None:

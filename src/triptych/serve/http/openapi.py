@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from triptych import __version__
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.refusal import encode
+from triptych.serve.http.routing import Route
 from triptych.serve.http.schemas import CompletionBody, RunBody, SampleBody
 from triptych.serve.work import JSON
 
@@ -21,24 +23,32 @@ STYLE = (
 BODIES = {"/sample": SampleBody, "/run/{graph_name}": RunBody, "/v1/completions": CompletionBody}
 
 
-async def document(exchange: Exchange) -> None:
-    """`GET /openapi.json`: this interface, as OpenAPI 3.1."""
-    await exchange.answer(200, encode(describe()), JSON, [])
+class Interface:
+    """The description of an interface, as two more routes of it."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = (
+            Route("GET", "/openapi.json", self.document),
+            Route("GET", "/docs", self.page),
+        )
+        self._described = (*routes, *self.routes)
+
+    async def document(self, exchange: Exchange) -> None:
+        """`GET /openapi.json`: this interface, as OpenAPI 3.1."""
+        await exchange.answer(200, encode(describe(self._described)), JSON, [])
+
+    async def page(self, exchange: Exchange) -> None:
+        """`GET /docs`: this interface, for people."""
+        html = render(describe(self._described)).encode()
+        await exchange.answer(200, html, "text/html; charset=utf-8", [])
 
 
-async def page(exchange: Exchange) -> None:
-    """`GET /docs`: this interface, for people."""
-    await exchange.answer(200, render(describe()).encode(), "text/html; charset=utf-8", [])
-
-
-def describe() -> dict[str, Any]:
+def describe(routes: Iterable[Route]) -> dict[str, Any]:
     """The OpenAPI document."""
-    from triptych.serve.http.app import routes
-
     _, schemas = msgspec.json.schema_components(BODIES.values(), ref_template="#/components/schemas/{name}")
     paths: dict[str, Any] = {}
-    for method, path, meaning in routes():
-        paths.setdefault(path, {})[method.lower()] = operation(path, meaning)
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = operation(route.path, route.meaning)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Triptych", "version": __version__},

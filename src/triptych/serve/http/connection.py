@@ -1,0 +1,316 @@
+"""One client's connection: HTTP/1.1 read by llhttp, exchanges answered in the order of their requests.
+
+Limits are kept here: the time and size of a header, a reader that takes nothing, a connection left idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Protocol
+from urllib.parse import unquote
+
+import httptools
+
+from triptych.serve.gateway import Gateway
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.refusal import Refusal, native_body
+from triptych.serve.settings import Http
+
+MAX_HEADER_BYTES = 64 * 1024
+LINGER_S = 0.25  # by this an idle connection outlives the listener: a request may be on its way
+STATUS_LINE = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+class Responder(Protocol):
+    """What answers exchanges."""
+
+    gateway: Gateway
+
+    def respond(self, exchange: Exchange) -> None:
+        """Answer, now or later; never raises."""
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests, hands each to the responder when its turn comes, and writes the answers.
+
+    A request's turn comes once those before it on this connection are answered and its header is here; at
+    the end of the read that brought it, so that its body is often here too.
+
+    Args:
+        connections: where it notes itself while it is open.
+    """
+
+    def __init__(self, responder: Responder, settings: Http, connections: set[Connection]) -> None:
+        self._responder, self._settings, self._connections = responder, settings, connections
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._reading: Exchange | None = None  # its header is here, its body not yet
+        self._current: Exchange | None = None  # it is answered now
+        self._next: deque[Exchange] = deque()  # pipelined behind it
+        self._begun = False  # a header is arriving
+        self._url, self._size = b"", 0
+        self._headers: dict[bytes, bytes] = {}
+        self._is_closing = False  # when all that was read is answered
+        self._is_broken = False  # what still comes is not HTTP
+        self._is_paused = False
+        self._drained: asyncio.Future[None] | None = None  # set while the client takes nothing
+        self._idle_since_s = 0.0
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._stuck_timer: asyncio.TimerHandle | None = None
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The clock of the first header starts."""
+        self._transport = transport
+        self._connections.add(self)
+        self._expect_header()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; then it is the next request's turn, if none is being answered."""
+        if self._is_broken:
+            return
+        if self._reading is None:
+            end = data.find(b"\r\n\r\n")
+            self._size += len(data) if end < 0 else end
+            if self._size > MAX_HEADER_BYTES:
+                self._refuse(431, f"is larger than {MAX_HEADER_BYTES} bytes")
+                return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._is_broken = True  # nothing is offered to change to; what follows is not read
+        except httptools.HttpParserError:
+            self._give_up_reading()
+            return
+        if self._begun and self._header_timer is None:
+            self._expect_header()
+        if self._next:
+            self._turn()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Nobody waits for what is being answered here."""
+        self._connections.discard(self)
+        self._closed.set_result(None)
+        self._stop_header_timer()
+        for timer in (self._idle_timer, self._stuck_timer):
+            if timer is not None:
+                timer.cancel()
+        self._release()
+        current, self._current = self._current, None
+        self._next.clear()
+        if current is not None:
+            current.leave()
+
+    def pause_writing(self) -> None:
+        """The client takes nothing for now: it gets no more answers, and must take something in time."""
+        self._drained = self._loop.create_future()
+        self._pace()
+        self._expect_taking()
+
+    def resume_writing(self) -> None:
+        """It takes again."""
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+        self._release()
+        self._turn()
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """A header begins to arrive."""
+        self._begun = True
+        self._url, self._headers = b"", {}
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field; those behind the body are not read."""
+        if self._begun:
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """The header is here in time: the exchange begins."""
+        self._stop_header_timer()
+        self._begun, self._size = False, 0
+        parser = self._parser
+        path = httptools.parse_url(self._url).path.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        is_11 = parser.get_http_version() != "1.0"
+        method = parser.get_method().decode("ascii")
+        exchange = Exchange(self._responder.gateway, self, method, path, self._headers)
+        exchange.is_chunkable = is_11
+        exchange.keep_alive = is_11 and parser.should_keep_alive() and not parser.should_upgrade()
+        self._reading = exchange
+        self._next.append(exchange)
+
+    def on_body(self, part: bytes) -> None:
+        """A part of the body."""
+        if self._reading is not None:
+            self._reading.feed(part)
+
+    def on_message_complete(self) -> None:
+        """The body is here."""
+        if self._reading is not None:
+            exchange, self._reading = self._reading, None
+            exchange.feed_end()
+
+    # What exchanges call
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        self._transport.write(data)
+
+    def end(self, exchange: Exchange) -> None:
+        """The answer of `exchange` is complete: the next one's turn, or the end."""
+        if exchange is not self._current:
+            return
+        self._current = None
+        if not exchange.keep_alive:
+            self._transport.close()
+        elif self._next:
+            self._loop.call_soon(self._turn)
+        elif self._is_closing:
+            self._transport.close()
+        else:
+            self._rest()
+
+    async def drain(self) -> None:
+        """Return once the client has taken most of what was written, or is gone."""
+        if self._drained is not None:
+            await asyncio.shield(self._drained)
+
+    def abort(self) -> None:
+        """Cut the client off."""
+        self._transport.abort()
+
+    def head(self, status: int) -> bytes:
+        """The first lines of every answer."""
+        return STATUS_LINE[status] + date_line()
+
+    # What the server calls
+
+    def shutdown(self) -> asyncio.Future[None]:
+        """Close after the answer under way; if there is none, a moment later: a request may be on its way.
+
+        Returns: what is done once the connection is closed.
+        """
+        if self._is_idle():
+            self._loop.call_later(LINGER_S, self._close_idle)
+        else:
+            self._is_closing = True
+        return self._closed
+
+    def _turn(self) -> None:
+        """Answer the next request, unless one is being answered or the client takes nothing."""
+        while self._next and self._current is None and self._drained is None:
+            if self._transport.is_closing():
+                return
+            self._current = self._next.popleft()
+            self._responder.respond(self._current)
+        self._pace()
+
+    def _pace(self) -> None:
+        """Read no further while requests wait here, or while the client takes nothing."""
+        wanted = bool(self._next) or self._drained is not None
+        if wanted != self._is_paused and not self._transport.is_closing():
+            self._is_paused = wanted
+            (self._transport.pause_reading if wanted else self._transport.resume_reading)()
+
+    def _is_idle(self) -> bool:
+        """Whether no request is being answered, and none has begun to arrive."""
+        return self._current is None and not self._next and not self._begun
+
+    def _close_idle(self) -> None:
+        if self._is_idle():
+            self._transport.close()
+        else:
+            self._is_closing = True
+
+    def _rest(self) -> None:
+        self._idle_since_s = self._loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self._loop.call_later(self._settings.keep_alive_s, self._look_whether_idle)
+
+    def _look_whether_idle(self) -> None:
+        """Close if idle for long enough; else look again when it could have been."""
+        self._idle_timer = None
+        if self._is_idle():
+            left_s = self._idle_since_s + self._settings.keep_alive_s - self._loop.time()
+            if left_s <= 0:
+                self._transport.close()
+            else:
+                self._idle_timer = self._loop.call_later(left_s, self._look_whether_idle)
+
+    def _expect_header(self) -> None:
+        self._header_timer = self._loop.call_later(self._settings.header_timeout_s, self._header_late)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _header_late(self) -> None:
+        self._refuse(408, f"was not here within {self._settings.header_timeout_s:g} s")
+
+    def _expect_taking(self) -> None:
+        left_bytes = self._transport.get_write_buffer_size()
+        self._stuck_timer = self._loop.call_later(
+            self._settings.write_timeout_s, self._look_whether_stuck, left_bytes
+        )
+
+    def _look_whether_stuck(self, left_bytes: int) -> None:
+        """Cut off a client that has taken nothing in all that time; else look again as long after."""
+        if self._transport.get_write_buffer_size() >= left_bytes:
+            self._transport.abort()
+        else:
+            self._expect_taking()
+
+    def _release(self) -> None:
+        """Wake who waits in `drain`."""
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.set_result(None)
+
+    def _give_up_reading(self) -> None:
+        """What came is not HTTP: whole requests before it are answered, then that is said, or just closed."""
+        self._is_broken, broken = True, self._reading
+        if broken is not None and self._next and self._next[-1] is broken:
+            self._next.pop()
+        if self._next or (self._current is not None and self._current is not broken):
+            self._is_closing = True
+            self._turn()
+        else:
+            self._refuse(400, "is not HTTP/1.1")
+
+    def _refuse(self, status: int, problem: str) -> None:
+        """What is not HTTP gets an answer in the shape of every other error, and is not read any further."""
+        self._stop_header_timer()
+        if self._transport.is_closing():
+            return
+        body = native_body(Refusal(status, problem, where="header"), status)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.write(self.head(status) + head % len(body) + body)
+        self._transport.close()
+
+
+_date_s, _date = 0, b""
+
+
+def date_line() -> bytes:
+    """The Date field, made anew once a second."""
+    global _date_s, _date
+    now_s = int(time.time())
+    if now_s != _date_s:
+        _date_s, _date = now_s, b"date: %b\r\n" % formatdate(now_s, usegmt=True).encode()
+    return _date
