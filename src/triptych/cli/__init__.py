@@ -16,7 +16,7 @@ from triptych.errors import TriptychError
 # Modules of the extras: one that is not installed is named together with what installs it.
 EXTRAS = {
     "learn": {"torch", "onnx", "onnxscript", "sklearn", "plotly", "jinja2", "jaxtyping", "filelock"},
-    "serve": {"uvicorn", "uvloop", "httptools", "starlette", "prometheus_client", "setproctitle"},
+    "serve": {"uvloop", "httptools", "orjson", "prometheus_client", "setproctitle"},
 }
 VERBS = ("train", "evaluate", "compare", "export", "inspect", "sample", "serve", "demo", "recipes", "bench")
 
