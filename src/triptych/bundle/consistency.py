@@ -116,6 +116,8 @@ def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]
     if min(vocab_size, layers, *cache[1:]) < 1 or manifest.sample.shape != (sampler.block_size,):
         yield "the sampler has sizes below 1, or a sample is not one block of tokens"
         return
+    if not all(0 <= token < vocab_size for token in (sampler.start_token, *sampler.end_tokens)):
+        yield f"the sampler starts or ends with tokens that are not below {vocab_size}"
     pasts = [name for name in shapes(graphs[sampler.graph].inputs) if name.startswith("past_")]
     wanted: dict[str, tuple[int | str, ...]] = {
         "tokens": (BATCH, "time"),

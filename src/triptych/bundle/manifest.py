@@ -81,12 +81,15 @@ class LatentSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="
         return None if self.condition is None else int(self.condition.high or 0) + 1
 
 
-class TextSampler(Record, frozen=True, kw_only=True, tag="text", tag_field="kind"):
+class TextSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="text", tag_field="kind"):
     """Prefill a prompt, then draw token after token: Transformers.
 
     `graph` is the cached next-token graph, `score_graph` the uncached one (tokens -> logits at every
     position). The cache has, for each of `layers`, a key and a value of shape (batch, kv_heads, block_size,
     head_dim).
+
+    A text without a prompt goes on from `start_token`; one that reaches a token of `end_tokens` is finished.
+    A sample, which is a block of the stream of tokens, goes on after them.
     """
 
     graph: str
@@ -96,6 +99,8 @@ class TextSampler(Record, frozen=True, kw_only=True, tag="text", tag_field="kind
     layers: int
     kv_heads: int
     head_dim: int
+    start_token: int = 0
+    end_tokens: tuple[int, ...] = ()
 
     @property
     def classes(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from keyword import iskeyword
 
 import typer
 
@@ -18,7 +19,19 @@ EXTRAS = {
     "learn": {"torch", "onnx", "onnxscript", "sklearn", "plotly", "jinja2", "jaxtyping", "filelock"},
     "serve": {"uvloop", "httptools", "orjson", "prometheus_client", "setproctitle"},
 }
-VERBS = ("train", "evaluate", "compare", "export", "inspect", "sample", "serve", "demo", "recipes", "bench")
+VERBS = (
+    "train",
+    "evaluate",
+    "compare",
+    "export",
+    "import",
+    "inspect",
+    "sample",
+    "serve",
+    "demo",
+    "recipes",
+    "bench",
+)
 
 app = typer.Typer(
     name="triptych",
@@ -32,8 +45,8 @@ app = typer.Typer(
 def register() -> None:
     """Put every verb of `VERBS` on the command line."""
     for verb in VERBS:
-        module = import_module(f"triptych.cli.{verb}")
-        app.command(verb)(getattr(module, verb))
+        name = f"{verb}_" if iskeyword(verb) else verb
+        app.command(verb)(getattr(import_module(f"triptych.cli.{name}"), name))
 
 
 def missing_extra(module: str) -> str:

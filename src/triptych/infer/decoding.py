@@ -12,7 +12,7 @@ goes on from there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,12 +56,19 @@ class Sequence:
 
 
 class DecodeLoop:
-    """Up to `slots` sequences at once; more wait their turn, in order.
+    """Up to `slots` sequences at once; more wait their turn, in order. One of `end_tokens` ends its sequence.
 
     Not thread-safe: one thread drives it.
     """
 
-    def __init__(self, decoder: TokenDecoder, tokenizer: Tokenizer, block_size: int) -> None:
+    def __init__(
+        self,
+        decoder: TokenDecoder,
+        tokenizer: Tokenizer,
+        block_size: int,
+        end_tokens: Collection[int] = (),
+    ) -> None:
+        self._end_tokens = frozenset(end_tokens)
         self._decoder, self._tokenizer, self._block_size = decoder, tokenizer, block_size
         self._active: list[Sequence] = []  # sequence number i has cache row i
         self._waiting: deque[Sequence] = deque()
@@ -133,10 +140,11 @@ class DecodeLoop:
         token = choose(logits, sequence.request, sequence.noise.random())
         sequence.tokens.append(token)
         sequence.made += 1
-        text = sequence.text.push(token)
-        if not sequence.text.is_stopped and sequence.made == sequence.request.max_tokens:
+        is_end = token in self._end_tokens
+        text = "" if is_end else sequence.text.push(token)
+        if not sequence.text.is_stopped and (is_end or sequence.made == sequence.request.max_tokens):
             text += sequence.text.finish()
-            sequence.finish_reason = "length"
+            sequence.finish_reason = "stop" if is_end else "length"
         if sequence.text.is_stopped:
             sequence.finish_reason = "stop"
         return TokenEvent(sequence.id, token, text, log_probability(logits, token), sequence.finish_reason)
@@ -151,11 +159,11 @@ class DecodeLoop:
 
 
 def prompt_tokens(tokenizer: Tokenizer, request: GenerationRequest) -> list[int]:
-    """The token ids of a request's prompt; an empty prompt starts from token 0. Raises `InputError`."""
+    """The token ids of a request's prompt; an empty prompt is the start token. Raises `InputError`."""
     request.check()
     if isinstance(request.prompt, str):
-        return tokenizer.encode(request.prompt) or [0]
+        return tokenizer.encode(request.prompt) or [tokenizer.start_token]
     valid = f"token ids from 0 to {tokenizer.vocab_size - 1}"
     for token in request.prompt:
         require("prompt", token, is_whole(token) and 0 <= token < tokenizer.vocab_size, valid)
-    return list(request.prompt) or [0]
+    return list(request.prompt) or [tokenizer.start_token]

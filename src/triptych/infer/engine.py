@@ -194,7 +194,7 @@ class Engine:
         """One sample per (seed, index), shape (len(seeds), *sample_shape). Row r depends on (seeds[r],
         indices[r]) and, in a conditional model, labels[r] alone.
 
-        A sample of a text model is a row of token ids: token 0, and what is drawn after it.
+        A sample of a text model is a row of token ids: the start token, and what is drawn after it.
 
         Args:
             labels: one per row, as `row_labels` checks them; by default the index modulo the classes.
@@ -358,7 +358,7 @@ class Engine:
         Raises `InputError` for a model without text.
         """
         sampler, tokenizer = self.text_sampler, self.tokenizer
-        return DecodeLoop(self.backend.decoder(slots), tokenizer, sampler.block_size)
+        return DecodeLoop(self.backend.decoder(slots), tokenizer, sampler.block_size, sampler.end_tokens)
 
     @property
     def text_sampler(self) -> TextSampler:
@@ -370,19 +370,24 @@ class Engine:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer. Raises `InputError` for a model without text."""
-        vocab_size = self.text_sampler.vocab_size
+        vocab_size, start = self.text_sampler.vocab_size, self.text_sampler.start_token
         assert self._tokenizer_json is not None  # the reader refuses a text bundle without one
-        return Tokenizer(self._tokenizer_json, vocab_size, where=str(self._folder / TOKENIZER))
+        return Tokenizer(
+            self._tokenizer_json, vocab_size, where=str(self._folder / TOKENIZER), start_token=start
+        )
 
     def _sample_tokens(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
-        """Rows of token ids as long as a sample is: token 0, and what is drawn after it."""
-        spec = self.manifest.sample
+        """Rows of token ids as long as a sample is: the start token, and what is drawn after it."""
+        spec, sampler = self.manifest.sample, self.text_sampler
         length = math.prod(map(int, spec.shape))
-        loop = self.decode_loop(min(SLOTS, len(seeds)))
+        decoder = self.backend.decoder(min(SLOTS, len(seeds)))
+        loop = DecodeLoop(decoder, self.tokenizer, sampler.block_size)  # goes on after an end
         made: dict[int, list[int]] = {}
         for seed, index in zip(seeds, indices, strict=True):
-            request = GenerationRequest(prompt=(0,), max_tokens=length, seed=seed, index=index)
-            made[loop.add(request)] = [0]
+            request = GenerationRequest(
+                prompt=(sampler.start_token,), max_tokens=length, seed=seed, index=index
+            )
+            made[loop.add(request)] = [sampler.start_token]
         while len(loop):
             for event in loop.step():
                 made[event.id].append(event.token_id)

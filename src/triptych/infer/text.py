@@ -12,9 +12,14 @@ INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not yet a chara
 
 
 class Tokenizer:
-    """The tokenizer of a bundle, strict: what it cannot express is an error, never dropped."""
+    """The tokenizer of a bundle, strict: what it cannot express is an error, never dropped.
 
-    def __init__(self, described: str, vocab_size: int, where: str = TOKENIZER) -> None:
+    `start_token` stands for a prompt without tokens.
+    """
+
+    def __init__(
+        self, described: str, vocab_size: int, where: str = TOKENIZER, *, start_token: int = 0
+    ) -> None:
         from tokenizers import Tokenizer as Described
 
         try:
@@ -24,17 +29,20 @@ class Tokenizer:
         if (size := max(self._tokenizer.get_vocab().values(), default=-1) + 1) > vocab_size:
             valid = f"the model's {vocab_size}, or fewer"
             raise BundleRefused(f"it has {size} tokens", where=where, valid=valid)
-        self.vocab_size = vocab_size
+        self.vocab_size, self.start_token = vocab_size, start_token
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`; decoding them gives `text` again, else `InputError`."""
+        """Token ids of `text`; decoding them gives `text` again, else `InputError`.
+
+        A tokenizer may put a space before the first word.
+        """
         try:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:
             raise InputError(
                 f"cannot be encoded ({error})", where="prompt", valid=self.describe(text)
             ) from error
-        if self.decode(ids) != text:
+        if self.decode(ids) not in (text, f" {text}"):
             raise InputError(
                 "holds characters this model does not know", where="prompt", valid=self.describe(text)
             )

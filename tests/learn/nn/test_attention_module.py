@@ -88,7 +88,8 @@ def layers(kv_heads: int, activation: str = "gelu") -> nn.ModuleList:
     torch.manual_seed(0)
     block = (WIDTH, HEADS, kv_heads)
     return nn.ModuleList(
-        Block(*block, activation=activation, bias=True, dropout=0.0) for _ in range(2)
+        Block(*block, inner_width=32, activation=activation, bias=True, norm_epsilon=1e-5, dropout=0.0)
+        for _ in range(2)
     ).double()
 
 

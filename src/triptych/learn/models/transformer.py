@@ -30,7 +30,10 @@ class TransformerConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields
 
     `block_size` is the longest text it can see, in tokens. `kv_heads` is how many keys and values `heads`
     queries share (none given: one each). `window` is how many tokens a token sees, itself included (none
-    given: all before). `bias` puts biases on projections and norms, as GPT-2 has.
+    given: all before). `inner_width` is how wide the MLPs are inside (none given: 4 width). `bias` puts
+    biases on projections and norms, as GPT-2 has. `norm_epsilon` is added to a variance before its root is
+    taken.
+    A text without a prompt goes on from `start_token`; one that reaches a token of `end_tokens` is finished.
     """
 
     vocab_size: int = 128
@@ -41,10 +44,14 @@ class TransformerConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields
     width: int = 128
     positions: Literal["rotary", "learned"] = "rotary"
     window: int | None = None
+    inner_width: int | None = None
     tied_embeddings: bool = True
     activation: Activation = "gelu"
     bias: bool = False
+    norm_epsilon: float = 1e-5
     dropout: float = 0.0
+    start_token: int = 0
+    end_tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("vocab_size", "block_size", "layers", "heads", "width"):
@@ -56,6 +63,11 @@ class TransformerConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields
         self.require(
             "width", even, "an even width / heads, for rotary positions", 'or use positions = "learned"'
         )
+        self.require("inner_width", self.inner_width is None or self.inner_width > 0, "1 or more")
+        self.require("norm_epsilon", 0 < self.norm_epsilon < 1, "above 0, below 1")
+        is_token, tokens = range(self.vocab_size).__contains__, f"tokens from 0 to {self.vocab_size - 1}"
+        self.require("start_token", is_token(self.start_token), tokens)
+        self.require("end_tokens", all(map(is_token, self.end_tokens)), tokens)
         self.require("window", self.window is None or self.window > 0, "1 or more")
         self.require("dropout", 0 <= self.dropout < 1, "0 or more, below 1")
 
@@ -99,13 +111,15 @@ class Transformer(GenerativeModel):
                 config.width,
                 config.heads,
                 config.key_heads,
+                inner_width=config.inner_width or 4 * config.width,
                 activation=config.activation,
                 bias=config.bias,
+                norm_epsilon=config.norm_epsilon,
                 dropout=config.dropout,
             )
             for _ in range(config.layers)
         )
-        self.norm = nn.LayerNorm(config.width, bias=config.bias)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon, bias=config.bias)
         self.head = None if config.tied_embeddings else nn.Linear(config.width, config.vocab_size, bias=False)
         self.apply(start)
         for name, weight in self.named_parameters():
@@ -162,7 +176,7 @@ class Transformer(GenerativeModel):
         """`n` texts of block_size token ids, (n, block_size), each beginning with the same prompt.
 
         Args:
-            condition: the prompt's token ids, 1 to block_size of them; token 0 if none is given.
+            condition: the prompt's token ids, 1 to block_size of them; `start_token` if none is given.
         """
         prompt = self.prompt(condition)
         streams = [noise.stream(seed, index, noise.TOKEN) for index in range(n)]
@@ -180,7 +194,7 @@ class Transformer(GenerativeModel):
 
     def prompt(self, condition: object | None) -> list[int]:
         """The token ids of `condition`, checked."""
-        ids = np.asarray([0] if condition is None else condition)
+        ids = np.asarray([self.config.start_token] if condition is None else condition)
         size, vocabulary = self.config.block_size, self.config.vocab_size
         integers = ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer) and 0 < len(ids) <= size
         if not integers or ids.min() < 0 or ids.max() >= vocabulary:
@@ -207,6 +221,8 @@ class Transformer(GenerativeModel):
             layers=c.layers,
             kv_heads=c.key_heads,
             head_dim=cached_head_dim(c),
+            start_token=c.start_token,
+            end_tokens=c.end_tokens,
         )
 
     def sample_spec(self) -> TensorSpec:

@@ -13,30 +13,41 @@ from triptych.learn.nn.mask import Mask
 from triptych.learn.nn.mlp import MLP
 from triptych.learn.nn.rotary import Rotary
 
-Activation = Literal["gelu", "gelu_tanh", "relu"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
     "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
 }
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); the MLP is four times as wide inside.
+    """x + attention(norm(x)), then x + mlp(norm(x)); the MLP is `inner_width` wide inside.
 
     Source: Radford et al. 2019 (GPT-2), section 2.3; Xiong et al. 2020, arXiv:2002.04745, fig. 1b; as
     published.
     """
 
     def __init__(
-        self, width: int, heads: int, kv_heads: int, *, activation: Activation, bias: bool, dropout: float
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        *,
+        inner_width: int,
+        activation: Activation,
+        bias: bool,
+        norm_epsilon: float,
+        dropout: float,
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width, bias=bias)
+        self.attention_norm = nn.LayerNorm(width, eps=norm_epsilon, bias=bias)
         self.attention = SelfAttention(width, heads, kv_heads, bias=bias, dropout=dropout)
-        self.mlp_norm = nn.LayerNorm(width, bias=bias)
-        self.mlp = MLP((width, 4 * width, width), ACTIVATIONS[activation], bias=bias)
+        self.mlp_norm = nn.LayerNorm(width, eps=norm_epsilon, bias=bias)
+        self.mlp = MLP((width, inner_width, width), ACTIVATIONS[activation], bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(

@@ -1,0 +1,108 @@
+"""An imported GPT-2 says what `transformers` says: the same logits, the same words."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2LMHeadModel
+
+import triptych
+from triptych.learn.imports import import_folder
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "one layer, heads of 8": {},
+    "odd sizes, untied, exact gelu": {
+        "n_layer": 2,
+        "n_embd": 15,
+        "n_head": 3,
+        "n_inner": 37,
+        "n_positions": 13,
+    }
+    | {"vocab_size": 307, "tie_word_embeddings": False, "activation_function": "gelu"},
+    "three layers, one head, other scales": {"n_layer": 3, "n_embd": 20, "n_head": 1}
+    | {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True, "layer_norm_epsilon": 1e-2},
+    "heads of one number, silu, upcast": {"n_embd": 6, "n_head": 6, "activation_function": "silu"}
+    | {"reorder_and_upcast_attn": True},
+}
+
+
+def rounding(model: GPT2LMHeadModel, logits: np.ndarray) -> float:
+    """How far two orders of summation may be apart: eps sqrt(terms) times the largest value."""
+    config = model.config
+    terms = config.n_layer * (3 * config.n_embd + (config.n_inner or 4 * config.n_embd) + config.n_positions)
+    return 8 * float(np.finfo(np.float32).eps) * math.sqrt(terms) * max(1.0, float(np.abs(logits).max()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_and_greedy_tokens_are_those_of_transformers(shape: str, tmp_path: Path, save: Any) -> None:
+    model = save(tmp_path / "gpt2", **SHAPES[shape])
+    bundle = import_folder(tmp_path / "gpt2", tmp_path / "bundle").folder
+    block = model.config.n_positions
+    tokens = torch.randint(model.config.vocab_size, (3, block), generator=torch.Generator().manual_seed(1))
+    with triptych.load(bundle) as engine, torch.no_grad():
+        expected = model(tokens).logits.numpy()
+        assert expected.std() > 0.3, "the reference must say something"
+        found = engine.run("score", {"tokens": tokens.numpy()})["logits"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=rounding(model, expected))
+        for prompt in ([3], [9, 250, 4]):
+            made = model.generate(
+                torch.tensor([prompt]), max_new_tokens=block - len(prompt), do_sample=False, pad_token_id=0
+            )
+            mine = engine.generate(prompt, max_tokens=block - len(prompt), temperature=0)
+            assert [*prompt, *mine.token_ids] == made[0].tolist()
+
+
+def test_the_token_that_ends_a_text_ends_it(tmp_path: Path, save: Any) -> None:
+    model = save(tmp_path / "gpt2")
+    free = model.generate(torch.tensor([[3]]), max_new_tokens=12, do_sample=False, eos_token_id=None)[
+        0
+    ].tolist()
+    end = free[5]
+    save(tmp_path / "gpt2", eos_token_id=[end, 2], bos_token_id=7)
+    with triptych.load(import_folder(tmp_path / "gpt2", tmp_path / "bundle").folder) as engine:
+        made = engine.generate([3], max_tokens=12, temperature=0)
+        stop = free.index(end, 1)
+        assert made.token_ids == free[1 : stop + 1]
+        assert made.finish_reason == "stop"
+        assert made.text == engine.tokenizer.decode(free[1:stop])
+        assert engine.generate("", max_tokens=3).prompt_tokens == 1
+        rows = engine.sample(3, seed=1)
+        assert rows.shape == (3, 16)
+        assert (rows[:, 0] == 7).all()
+
+
+def test_streamed_pieces_are_whole_characters_and_together_the_text(tmp_path: Path, save: Any) -> None:
+    save(tmp_path / "gpt2", n_positions=64)
+    with triptych.load(import_folder(tmp_path / "gpt2", tmp_path / "bundle").folder) as engine:
+        for seed in range(6):
+            stream = engine.generate("日本語 là", max_tokens=60, seed=seed, stream=True)
+            pieces = list(stream)
+            tokens = stream.generation.token_ids
+            shown = tokens[:-1] if stream.generation.finish_reason == "stop" else tokens
+            assert "".join(pieces) == engine.tokenizer.decode(shown)
+
+
+def test_a_file_in_half_precision_without_prefix_and_with_masks_is_read(tmp_path: Path, save: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = save(tmp_path / "gpt2", dtype=torch.bfloat16, eos_token_id=None)
+    old = {
+        name.removeprefix("transformer."): tensor
+        for name, tensor in load_file(tmp_path / "gpt2/model.safetensors").items()
+    }
+    old["h.0.attn.bias"] = torch.ones(1, 1, 16, 16).tril()
+    old["h.0.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(old, tmp_path / "gpt2/model.safetensors")
+    imported = import_folder(tmp_path / "gpt2", tmp_path / "bundle")
+    assert "weights in bfloat16 are computed with in float32" in imported.notes
+    assert "no token ends a text: it goes on to max_tokens or a stop string" in imported.notes
+    tokens = torch.arange(16)[None]
+    with triptych.load(imported.folder) as engine, torch.no_grad():
+        expected = model.float()(tokens).logits.numpy()
+        found = engine.run("score", {"tokens": tokens.numpy()})["logits"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=rounding(model, expected))
