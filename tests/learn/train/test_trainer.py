@@ -360,6 +360,16 @@ def test_best_is_by_the_metric_that_was_asked_for(fit) -> None:
     assert run.summary["validation_metric"] == "kl_nats"
 
 
+def test_best_may_be_the_largest_of_any_number_of_a_validation(fit) -> None:
+    run = fit(metric="active_units", metric_mode="max", patience=3)
+    values = {row["step"]: row["active_units"] for row in run.history if row["split"] == "validation"}
+    best = run.summary["best_validation"]
+    largest = max(value for step, value in values.items() if step)
+    assert best["active_units"] == values[best["step"]] == largest
+    with pytest.raises(ConfigError, match=r"Set train\.metric"):
+        fit("other", metric_mode="max")
+
+
 def test_a_metric_that_is_not_validated_is_refused_and_leaves_the_folder_free(fit) -> None:
     with pytest.raises(ConfigError, match="Did you mean `kl_nats`"):
         fit(metric="kl_nat")

@@ -10,13 +10,15 @@ from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.toys import mixture
 from triptych.learn.models.base import Batch, GenerativeModel
 
+Figures = dict[str, float | list[float]]
+
 EXAMPLES = 2_000  # more would not change what is seen
 TOY_SAMPLES = 2_500
 BATCH = 500
 
 
 @torch.no_grad()
-def diagnose(model: GenerativeModel, data: Dataset) -> dict[str, float | list[float]]:
+def diagnose(model: GenerativeModel, data: Dataset) -> Figures:
     """The model's own figures over up to `EXAMPLES` of the validation split; on a toy also the modes hit."""
     device = next(model.parameters()).device
     found = model.diagnose(_first(data, device))

@@ -20,7 +20,7 @@ from triptych.errors import ConfigError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import alarms, checkpoint
-from triptych.learn.train.diagnosis import diagnose
+from triptych.learn.train.diagnosis import Figures, diagnose
 from triptych.learn.train.metrics import MetricsLog, Row
 from triptych.learn.train.progress import Display
 from triptych.learn.train.report import Report
@@ -54,8 +54,9 @@ class Silence:
     def progress(self, step: int, epoch: int, terms: dict[str, float]) -> None:
         """Where training stands."""
 
-    def sample(self, step: int) -> None:
-        """The samples of this moment."""
+    def sample(self, step: int) -> Figures:
+        """The samples of this moment, and what the model's diagnosis found."""
+        return {}
 
     def validated(self, step: int, terms: dict[str, float]) -> None:
         """The outcome of a validation."""
@@ -110,12 +111,11 @@ class Record(Silence):
                 f"cannot be written: {error.strerror}", where=str(out), remedy="choose another folder"
             ) from error
         self.out, self.model, self.data, self.callbacks = out, model, data, tuple(callbacks)
-        self.metric = config["train"]["metric"] or model.validation_metric
+        self.metric = model.validation_metric
         self.examples_per_step = examples_per_step
         self.display = Display(out.name, total, first_step, enabled=log.progress)
         self.display.__enter__()
         self._began_s = time.monotonic() - before_s
-        self.figures: dict[str, float | list[float]] = {}
         self.alarms = alarms.raised(self.metrics.history, self.metric)
         self.board = Board(out, self.metrics.history, elapsed_s=before_s) if log.tensorboard else None
         if self.board is not None:
@@ -133,9 +133,8 @@ class Record(Silence):
     def row(self, row: Row, more: dict[str, Any]) -> None:
         """Append to `metrics.jsonl`, with what validation found out besides, and call the callbacks."""
         if row["split"] == "validation":
-            more = {**more, **self.figures}
             self.alarms = alarms.raised([*self.metrics.history, {**row, **more}], self.metric)
-            more["alarms"] = [alarm.name for alarm in self.alarms]
+            more = {**more, "alarms": [alarm.name for alarm in self.alarms]}
         self.metrics.append({**row, **more, "elapsed_s": round(self.elapsed_s, 3)})
         for callback in self.callbacks:
             callback(Moment(self.metrics.history[-1], self.model, self.out))
@@ -144,10 +143,10 @@ class Record(Silence):
         """Move the bar."""
         self.display.update(step, epoch, terms, self.examples_per_step)
 
-    def sample(self, step: int) -> None:
+    def sample(self, step: int) -> Figures:
         """Draw samples and reconstructions, and diagnose the model."""
         self.report.sample(self.model, step)
-        self.figures = diagnose(self.model, self.data)
+        return diagnose(self.model, self.data)
 
     def validated(self, step: int, terms: dict[str, float]) -> None:
         """Show the outcome, new alarms first, and write the report."""

@@ -21,6 +21,7 @@ from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import checkpoint, rng
 from triptych.learn.train.compiling import is_compiled
 from triptych.learn.train.device import set_threads
+from triptych.learn.train.diagnosis import Figures
 from triptych.learn.train.guard import Guard
 from triptych.learn.train.record import Callback, Record, Silence
 from triptych.learn.train.resume import read_saved
@@ -149,7 +150,7 @@ class Session:
             self._log_training()
             validation = stop == self.total or stop % self._validation_period() == 0
             if validation:
-                judge(counters, self._validate(), self.metric, self.settings.min_delta)
+                judge(counters, self._validate(), self.metric, self.settings)
             every = self.settings.checkpoint_every_steps
             if validation or (every is not None and stop % every == 0):
                 self._save()
@@ -187,24 +188,24 @@ class Session:
         return {"step": step, "epoch": self.steps.epoch(step), "split": split, **terms}
 
     def _validate(self) -> dict[str, float]:
-        """The leader's validation and samples, which leave no trace in training; all learn its terms."""
-        terms = self.world.agree(self._terms)
-        step = self.state.counters.step
-        self.record.row(self._row("validation", terms), {})
-        if not math.isfinite(terms[self.metric]):
-            self.record.say(f"validation: {self.metric} is {terms[self.metric]}")
-        self.record.validated(step, terms)
+        """The leader's validation and samples, which leave no trace in training; all learn its numbers."""
+        terms, figures = self.world.agree(self._terms_and_figures)
+        numbers = {**terms, **_numbers(figures)}
+        check_metric(self.metric, numbers)
+        self.record.row(self._row("validation", terms), figures)
+        if not math.isfinite(numbers[self.metric]):
+            self.record.say(f"validation: {self.metric} is {numbers[self.metric]}")
+        self.record.validated(self.state.counters.step, terms)
         self._summarise(finished=False)
-        return terms
+        return numbers
 
-    def _terms(self) -> dict[str, float]:
+    def _terms_and_figures(self) -> tuple[dict[str, float], Figures]:
         self.model.eval()
         with self.state.averaged(), rng.borrowed():
             terms = validate(self.model, self.data.validation, self.steps)
-            check_metric(self.metric, terms)
-            self.record.sample(self.state.counters.step)
+            figures = self.record.sample(self.state.counters.step)
         self.model.train()
-        return terms
+        return terms, figures
 
     def _patience_is_over(self) -> bool:
         patience, counters = self.settings.patience, self.state.counters
@@ -250,6 +251,10 @@ class Session:
 
     def _compile_s(self) -> float | None:
         return round(self.steps.first_s or 0.0, 3) if self.steps.compiled else None
+
+
+def _numbers(figures: Figures) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if not isinstance(value, list)}
 
 
 def per_turn(values: dict[str, float]) -> float | dict[str, float]:

@@ -43,12 +43,12 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     A *step* is one full round of all turns. Training ends at `max_epochs` or `max_steps`, whichever comes
     first (when neither is given: 10 epochs, or as many as make 2,000 steps), or when `patience` validations
-    in a row did not improve the validation term `metric` (the model's own choice unless given; lower is
-    better) by `min_delta`; `best` is the checkpoint where it was lowest. `accumulate` batches make one
-    update. A validation, with a checkpoint, happens after each epoch, or every `validate_every_steps`;
-    `checkpoint_every_steps` adds
-    checkpoints in between, of which the newest `keep_last` stay. `guard_retries` is how often training may
-    roll back after a NaN or infinity, with half the step size each time.
+    in a row did not improve `metric` by `min_delta`; `best` is the checkpoint where it was best. `metric` is
+    any number of a validation's row, the model's own choice unless given; `metric_mode` says whether its
+    least (`min`) or its largest value (`max`) is best. `accumulate` batches make one update. A validation,
+    with a checkpoint, happens after each epoch, or every `validate_every_steps`; `checkpoint_every_steps`
+    adds checkpoints in between, of which the newest `keep_last` stay. `guard_retries` is how often training
+    may roll back after a NaN or infinity, with half the step size each time.
 
     `batch_size` counts the rows of all processes together. `device` is `auto` (a GPU if there is one), `cpu`,
     `cuda` or `mps`. `compile` makes one graph of each update, optimiser included: `auto` does so where a
@@ -71,6 +71,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     patience: AtLeastOne | None = None
     min_delta: NotNegative = 0.0
     metric: str | None = None
+    metric_mode: Literal["min", "max"] = "min"
     keep_last: AtLeastOne = 1
     validate_every_steps: AtLeastOne | None = None
     checkpoint_every_steps: AtLeastOne | None = None
@@ -90,6 +91,13 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"got {self.min_delta:g} without patience, where it has no effect",
                 where="train.min_delta",
                 remedy="set train.patience",
+            )
+
+        if self.metric_mode == "max" and self.metric is None:
+            raise ConfigError(
+                "got 'max' without metric: the model's own is best when least",
+                where="train.metric_mode",
+                remedy="set train.metric",
             )
 
     def schedules(self) -> list[str]:

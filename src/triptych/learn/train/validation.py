@@ -9,6 +9,7 @@ import torch
 from triptych.errors import ConfigError, nearest
 from triptych.learn.data.split import Split
 from triptych.learn.models.base import GenerativeModel, Terms
+from triptych.learn.train.settings import TrainSettings
 from triptych.learn.train.state import Counters
 from triptych.learn.train.steps import Steps
 
@@ -33,20 +34,21 @@ def mean_terms(parts: list[tuple[Terms, int]]) -> dict[str, float]:
     }
 
 
-def check_metric(metric: str, terms: dict[str, float]) -> None:
-    """Raise `ConfigError` unless the model has a validation term of this name."""
-    if metric not in terms:
+def check_metric(metric: str, outcome: dict[str, float]) -> None:
+    """Raise `ConfigError` unless a validation's outcome has a number of this name."""
+    if metric not in outcome:
         raise ConfigError(
-            f"got {metric!r}", where="train.metric", valid=", ".join(terms), remedy=nearest(metric, terms)
+            f"got {metric!r}", where="train.metric", valid=", ".join(outcome), remedy=nearest(metric, outcome)
         )
 
 
-def judge(counters: Counters, terms: dict[str, float], metric: str, min_delta: float) -> None:
+def judge(counters: Counters, outcome: dict[str, float], metric: str, settings: TrainSettings) -> None:
     """Note whether this validation is the best so far; what is not a number never is."""
-    value = terms[metric]
-    counters.last_validation = terms
-    if math.isfinite(value) and (counters.best is None or value < counters.best - min_delta):
+    value, best = outcome[metric], counters.best
+    gain = math.inf if best is None else best - value if settings.metric_mode == "min" else value - best
+    counters.last_validation = outcome
+    if math.isfinite(value) and gain > settings.min_delta:
         counters.best, counters.best_step, counters.stale = value, counters.step, 0
-        counters.best_validation = terms
+        counters.best_validation = outcome
     else:
         counters.stale += 1
