@@ -1,5 +1,6 @@
 """Numbers as JSON: short, and exactly the float32 they were."""
 
+import io
 import json
 
 import numpy as np
@@ -31,3 +32,13 @@ def test_npy_reads_back_and_half_of_it_is_refused() -> None:
     assert np.array_equal(from_npy(as_npy(array)), array)
     with pytest.raises(InputError, match="npy"):
         from_npy(as_npy(array)[:-1])
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 1, 28, 28)])
+@pytest.mark.parametrize("kind", ["float32", "int64", "bool", "float16"])
+def test_npy_bytes_are_those_of_numpy_save(shape: tuple[int, ...], kind: str) -> None:
+    array, file = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(kind), io.BytesIO()
+    np.save(file, array)
+    assert as_npy(array) == file.getvalue()
+    turned = array.T
+    assert np.array_equal(from_npy(as_npy(turned)), turned)

@@ -12,6 +12,7 @@ and `Generator.standard_normal` its ziggurat.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, Philox
@@ -60,11 +61,11 @@ def normal(
     limit = check_truncation(truncation)
     rows = np.empty((len(seeds), *shape), dtype=np.float32)
     philox = Philox(0)
-    generator, state = Generator(philox), philox.state
+    generator = Generator(philox)
+    start: dict[str, tuple[int, ...]] = {"counter": (0, 0, 0, domain)}
+    state: Any = {**philox.state, "state": start, "buffer": (0, 0, 0, 0)}  # tuples: read faster than arrays
     for row, seed, index in zip(rows, seeds, indices, strict=True):
-        state["state"]["key"][:] = check_seed(seed), index
-        state["state"]["counter"][:] = 0, 0, 0, domain
-        state["buffer_pos"], state["has_uint32"] = 4, 0
+        start["key"] = check_seed(seed), index
         philox.state = state
         generator.standard_normal(out=row, dtype=np.float32)
         while limit is not None and (beyond := np.abs(row) > limit).any():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import orjson
@@ -19,9 +21,16 @@ def as_json(value: object) -> bytes:
 
 def as_npy(array: Array) -> bytes:
     """The bytes `numpy.save` writes."""
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
+    return npy_header(array.dtype, array.shape) + array.tobytes()
+
+
+@lru_cache(maxsize=256)
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What stands before the numbers of an array in C order."""
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, described)
+    return header.getvalue()
 
 
 def from_npy(body: bytes) -> Array:

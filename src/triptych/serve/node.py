@@ -7,6 +7,7 @@ another.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -106,6 +107,7 @@ class Node:
 
     async def _live(self, supervisor: Supervisor) -> None:
         await supervisor.start()
+        gc.freeze()  # what is loaded by now stays: the collector need not walk over it again and again
         self._is_up = True
         if self._ready is not None:
             os.write(self._ready, b"ready\n")

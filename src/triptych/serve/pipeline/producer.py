@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from typing import Protocol
 
@@ -59,7 +60,7 @@ class QueueProducer:
                 where="queue",
                 remedy=f"try again in {self.options.retry_after_s:g} s",
             )
-        if message.deadline_s is not None and message.deadline_s <= asyncio.get_running_loop().time():
+        if message.deadline_s is not None and message.deadline_s <= time.monotonic():
             raise DeadlineExceeded("the deadline had passed on arrival", where="queue")
         message.place = self
         self._waiting[message] = None

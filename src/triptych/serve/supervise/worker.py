@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import time
@@ -181,6 +182,7 @@ def serve(call: dict[str, Any]) -> int:
     except Exception as error:
         channel.send(Kind.FAILED, 0, encode(Failure.of(error)))
         return 1
+    gc.freeze()  # what is loaded by now stays: the collector need not walk over it again and again
     channel.send(Kind.READY, 0)
     Worker(channel, Activity(given.activity), handler).run()
     handler.close()
