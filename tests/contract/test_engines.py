@@ -12,7 +12,8 @@ import torch
 
 import triptych
 from triptych.bundle import reader
-from triptych.infer.engine import ENGINES
+from triptych.errors import ConfigError
+from triptych.infer.selection import ENGINES
 from triptych.learn import VAE, WGANGP, Transformer
 from triptych.learn.data.text import character_tokenizer
 from triptych.learn.export import export
@@ -40,6 +41,10 @@ def exported(request, tmp_path_factory):
 def test_samples_are_those_of_the_torch_model(exported, engine):
     model, folder = exported
     expected = model.sample(9, seed=11).numpy()
+    if engine == "openvino" and model.family == "transformer":
+        with pytest.raises(ConfigError, match="it computes row graphs only"):
+            triptych.load(folder, engine=engine)
+        return
     with triptych.load(folder, engine=engine) as loaded:
         found = loaded.sample(9, seed=11)
     assert found.shape == expected.shape

@@ -6,9 +6,18 @@ errors of an engine long after loading; here each is one sentence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Container, Iterator, Sequence
 
-from triptych.bundle.manifest import WEIGHTS, GraphRecord, LatentSampler, Manifest, TensorSpec, TextSampler
+from triptych.bundle.manifest import (
+    WEIGHTS,
+    Calibration,
+    GraphRecord,
+    LatentSampler,
+    Manifest,
+    TensorSpec,
+    TextSampler,
+)
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 MAX_ROWS, MAX_NAME_LENGTH, MAX_ELEMENTS = 65_536, 200, 2**31
@@ -32,6 +41,23 @@ def problems(manifest: Manifest) -> Iterator[str]:
         graphs[graph.name] = graph
     of_sampler = of_latent if isinstance(manifest.sampler, LatentSampler) else of_text
     yield from of_sampler(manifest, graphs)
+    yield from of_calibration(manifest.calibration, graphs)
+
+
+def of_calibration(calibration: Calibration, graphs: Container[str]) -> Iterator[str]:
+    """What is wrong with a calibration: a way that may be used has a time for each batch size."""
+    for found in calibration.measurements:
+        way = f"{found.graph} by {found.engine} in {found.precision}"
+        if found.graph not in graphs:
+            yield f"it was calibrated with {found.graph[:80]!r}, which is no graph of it"
+        if not are_sizes(found.row_buckets):
+            yield f"{way} has row_buckets {found.row_buckets}; valid: rising, from 1 to {MAX_ROWS}"
+        if not found.refused and (
+            not found.row_buckets
+            or set(found.latency_s) != set(found.row_buckets)
+            or not all(0 < seconds < math.inf for seconds in found.latency_s.values())
+        ):
+            yield f"{way} is not refused, yet lacks the time of a batch size"
 
 
 NAME_RULE = f"1 to {MAX_NAME_LENGTH} printable characters without '/'"
@@ -51,12 +77,16 @@ def of_graph(graph: GraphRecord) -> Iterator[str]:
         yield f"graph {graph.name} lacks inputs or outputs, or has two of one name"
     for spec in (*graph.inputs, *graph.outputs):
         yield from of_tensor(f"graph {graph.name}", spec)
-    if sorted(set(graph.row_buckets)) != list(graph.row_buckets) or not all(
-        1 <= size <= MAX_ROWS for size in graph.row_buckets
-    ):
+    if not are_sizes(graph.row_buckets):
         yield f"graph {graph.name} has row_buckets {graph.row_buckets}; valid: rising, from 1 to {MAX_ROWS}"
     if graph.row_buckets and not all(spec.shape[:1] == (BATCH,) for spec in graph.inputs if spec.shape):
         yield f"graph {graph.name} has row_buckets, but an input whose first axis is not {BATCH!r}"
+
+
+def are_sizes(row_buckets: Sequence[int]) -> bool:
+    """Whether these can be batch sizes: rising, from 1 on."""
+    rising = sorted(set(row_buckets)) == list(row_buckets)
+    return rising and all(1 <= size <= MAX_ROWS for size in row_buckets)
 
 
 def of_tensor(where: str, spec: TensorSpec) -> Iterator[str]:

@@ -63,6 +63,47 @@ class GraphRecord(Record, frozen=True, kw_only=True):
     parity: Parity
 
 
+class Quality(Record, frozen=True, kw_only=True):
+    """What a lower precision changes, in a unit that means something to the model, and what is allowed.
+
+    `measure` is "kl_nats", the divergence of the likelihood p(x|z) or the posterior q(z|x) from that in
+    float32, in nats per example; or "rms_error", the root mean square error of outputs, as a part of their
+    range.
+    """
+
+    measure: str
+    value: float
+    limit: float
+
+
+class Measurement(Record, frozen=True, kw_only=True):
+    """What one engine at one precision did with one graph on one machine.
+
+    `max_abs_error` is from onnxruntime in float32 there. `row_buckets` are the batch sizes at which this
+    engine gives a row the same bytes in any company, `latency_s` the median seconds of a batch of each.
+    `refused` says why it may not be used; empty if it may.
+    """
+
+    graph: str
+    engine: str
+    precision: str
+    row_buckets: tuple[int, ...] = ()
+    latency_s: dict[int, float] = {}
+    max_abs_error: float = 0.0
+    quality: Quality | None = None
+    refused: str = ""
+
+
+class Calibration(Record, frozen=True, kw_only=True):
+    """What the engines did with each graph on one machine: `processor`, with these versions of the engines
+    and this many threads."""
+
+    processor: str = ""
+    versions: dict[str, str] = {}
+    threads: int = 0
+    measurements: tuple[Measurement, ...] = ()
+
+
 class LatentSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="latent", tag_field="kind"):
     """Draw `input` from N(0, I) of shape `latent_shape`, run `graph`, read `output`: VAEs and GANs.
 
@@ -131,5 +172,5 @@ class Manifest(Record, frozen=True, kw_only=True):
     files: dict[str, FileRecord]
     training: dict[str, Any]
     created_with: dict[str, str]
-    calibration: dict[str, Any] = {}
+    calibration: Calibration = Calibration()
     digest: str = ""

@@ -82,6 +82,13 @@ class Weights:
             raise refused(self.path, f"no engine here reads {extent.dtype}")
         return np.ndarray(extent.shape, np.dtype(NUMPY_TYPES[extent.dtype]), self.data, extent.offset)
 
+    @property
+    def address(self) -> int:
+        """Where the file's first byte is in this process's memory."""
+        import numpy as np
+
+        return int(np.frombuffer(self.data, np.uint8).ctypes.data)
+
     def release(self) -> None:
         """Tell the system that the pages are not needed in memory for now; they come back when touched."""
         self.data.madvise(mmap.MADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""Which bytes an ONNX graph refers to, read from its protobuf without the `onnx` package.
+"""Which bytes an ONNX graph refers to, read from its protobuf without the `onnx` package, and where they are.
 
 Serving needs no ONNX tooling, yet must know before an engine opens a graph that its external data stays
 inside the bundle. Of the whole format only tensors matter here, wherever they stand: initialisers, attributes
@@ -23,6 +23,7 @@ NESTED = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 NAME, RAW_DATA, EXTERNAL_DATA = 8, 9, 13
+MEMORY = "*/_ORT_MEM_ADDR_/*"  # onnxruntime's mark of a tensor whose offset is an address of this process
 
 
 class External(NamedTuple):
@@ -58,6 +59,46 @@ def tensors(message: memoryview, kind: str) -> Iterator[memoryview]:
             yield from tensors(value, NESTED[kind][number])
 
 
+def in_memory(graph: bytes, address: int) -> bytes:
+    """`graph` with its external tensors in memory, at `address` plus their offset, and in no file.
+
+    That is how onnxruntime hands graphs to other libraries, OpenVINO among them: no tensor is copied.
+    """
+    return bytes(placed(memoryview(graph), "model", address))
+
+
+def placed(message: memoryview, kind: str, address: int) -> bytearray:
+    """A message of `kind` with every external tensor in memory."""
+    made = bytearray()
+    for number, whole, value in spans(message):
+        if value is not None and kind == "tensor" and number == EXTERNAL_DATA:
+            key, said = entry(value)
+            if key == "location":
+                said = MEMORY
+            elif key == "offset":
+                said = str(address + int(said))
+            made += field(number, field(1, key.encode()) + field(2, said.encode()))
+        elif value is not None and number in NESTED.get(kind, {}):
+            made += field(number, placed(value, NESTED[kind][number], address))
+        else:
+            made += whole
+    return made
+
+
+def field(number: int, value: bytes | bytearray) -> bytes:
+    """A length-delimited field."""
+    return as_varint(number << 3 | BYTES) + as_varint(len(value)) + value
+
+
+def as_varint(value: int) -> bytes:
+    """An integer, seven bits to a byte, the lowest first."""
+    made = bytearray()
+    while value >= 0x80:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*made, value])
+
+
 def entry(message: memoryview) -> tuple[str, str]:
     """A StringStringEntryProto."""
     found = {number: bytes(value).decode() for number, value in fields(message)}
@@ -66,22 +107,31 @@ def entry(message: memoryview) -> tuple[str, str]:
 
 def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The length-delimited fields of a protobuf message; numbers are stepped over."""
-    at = 0
-    while at < len(message):
-        tag, at = varint(message, at)
-        number, wire_type = tag >> 3, tag & 7
+    for number, _, value in spans(message):
+        if value is not None:
+            yield number, value
+
+
+def spans(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview | None]]:
+    """Every field of a protobuf message: its number, all its bytes, and its value if length-delimited."""
+    end = 0
+    while end < len(message):
+        start = end
+        tag, at = varint(message, start)
+        number, wire_type, value = tag >> 3, tag & 7, None
         if wire_type == BYTES:
             length, at = varint(message, at)
-            if at + length > len(message):
-                raise ValueError("a field reaches beyond its message")
-            yield number, message[at : at + length]
-            at += length
+            end = at + length
+            value = message[at:end]
         elif wire_type == VARINT:
-            _, at = varint(message, at)
+            _, end = varint(message, at)
         elif wire_type in (FIXED64, FIXED32):
-            at += 8 if wire_type == FIXED64 else 4
+            end = at + (8 if wire_type == FIXED64 else 4)
         else:
             raise ValueError(f"wire type {wire_type} does not occur in ONNX")
+        if end > len(message):
+            raise ValueError("a field reaches beyond its message")
+        yield number, message[start:end], value
 
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -26,6 +26,7 @@ VERBS = (
     "export",
     "import",
     "inspect",
+    "calibrate",
     "sample",
     "serve",
     "demo",

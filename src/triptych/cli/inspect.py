@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from triptych.bundle.manifest import GraphRecord, Manifest
+    from triptych.bundle.manifest import Calibration, GraphRecord, Manifest
 
 
 def inspect(
@@ -18,7 +18,7 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Check a bundle's digests, weights and graphs, and show what it holds."""
-    from triptych.infer import load
+    from triptych.infer import calibration_store, load
 
     with load(bundle) as engine:
         engine.open()
@@ -31,6 +31,10 @@ def inspect(
     console = Console()
     for table in (facts(manifest), graphs(manifest.graphs), files(manifest)):
         console.print(table)
+    if (known := calibration_store.find(manifest)) is not None and known.measurements:
+        console.print(calibration_table(known))
+    else:
+        console.print("its engines were not measured on a machine like this: triptych calibrate does that")
     console.print("every byte is as it was written")
 
 
@@ -67,6 +71,27 @@ def graphs(records: tuple[GraphRecord, ...]) -> Table:
             f"{record.parity.max_abs_error:.2g}",
             f"{record.parity.tolerance:.2g}",
             ", ".join(map(str, record.row_buckets)) or "as given",
+        )
+    return table
+
+
+def calibration_table(calibration: Calibration) -> Table:
+    """What each engine did at each precision."""
+    from rich.table import Table
+
+    title = f"Engines on {calibration.processor}, {calibration.threads} threads"
+    table = Table("graph", "engine", "precision", "error", "quality", title=title, title_justify="left")
+    table.add_column("ms, by batch size")
+    for found in calibration.measurements:
+        quality = found.quality
+        times = [f"{size}: {seconds * 1000:.2g}" for size, seconds in found.latency_s.items()]
+        table.add_row(
+            found.graph,
+            found.engine,
+            found.precision,
+            f"{found.max_abs_error:.2g}",
+            "" if quality is None else f"{quality.value:.2g} of {quality.limit:.2g} {quality.measure}",
+            f"refused: {found.refused}" if found.refused else ", ".join(times),
         )
     return table
 

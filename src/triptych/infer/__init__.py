@@ -12,9 +12,10 @@
 from __future__ import annotations
 
 from triptych.infer.decoding import DecodeLoop, TokenEvent
-from triptych.infer.engine import Engine, load
+from triptych.infer.engine import Engine
 from triptych.infer.generation import Generation, GenerationRequest, GenerationStream
 from triptych.infer.latents import Posterior
+from triptych.infer.loading import load
 
 __all__ = [
     "DecodeLoop",

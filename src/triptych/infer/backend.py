@@ -34,13 +34,20 @@ class TokenDecoder(Protocol):
 class Backend(Protocol):
     """A library that runs the graphs of one bundle."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What computes, in a word or a few."""
+        ...
 
     def open(self, graph: str) -> None:
         """Get a graph ready to run, so that its first run is quick.
 
         Raises `BundleRefused` if that cannot be.
         """
+        ...
+
+    def row_buckets(self, graph: str) -> tuple[int, ...]:
+        """The batch sizes at which a row's bytes do not depend on its neighbours; empty if there is none."""
         ...
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -14,7 +13,7 @@ import numpy as np
 from triptych.bundle import noise, reader
 from triptych.bundle.condition import LABEL, row_labels
 from triptych.bundle.manifest import TOKENIZER, GraphRecord, LatentSampler, Manifest, TextSampler
-from triptych.errors import ConfigError, InputError, NotFoundError, nearest
+from triptych.errors import InputError, NotFoundError, nearest
 from triptych.infer import latents
 from triptych.infer.backend import Backend
 from triptych.infer.decoding import DecodeLoop, prompt_tokens
@@ -25,39 +24,8 @@ from triptych.infer.text import Tokenizer
 
 Array = np.ndarray
 
-SLOTS, MAX_THREADS, MAX_SAMPLES, STREAM_BATCH = 16, 1024, 1_000_000, 1024
+SLOTS, MAX_SAMPLES, STREAM_BATCH = 16, 1_000_000, 1024
 TRAVERSAL = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
-
-
-def onnxruntime_backend(bundle: reader.Bundle, threads: int) -> Backend:
-    """The default engine."""
-    from triptych.infer.onnx_runtime import OnnxRuntimeBackend
-
-    return OnnxRuntimeBackend(bundle, threads)
-
-
-BACKENDS: dict[str, Callable[[reader.Bundle, int], Backend]] = {"onnxruntime": onnxruntime_backend}
-ENGINES = ("auto", *BACKENDS)
-
-
-def load(path: str | os.PathLike[str], engine: str = "auto", threads: int | None = None) -> Engine:
-    """Check every byte of the bundle in folder `path` and open it.
-
-    Args:
-        engine: one of `ENGINES`; "auto" is onnxruntime.
-        threads: threads that one call may use; None for all the cores this process may run on.
-
-    Raises: BundleNotFound, BundleRefused; ConfigError for an unknown engine.
-    """
-    if engine not in ENGINES:
-        remedy = nearest(str(engine), ENGINES)
-        raise ConfigError(f"got {engine!r}", where="engine", valid=", ".join(ENGINES), remedy=remedy)
-    count = len(os.sched_getaffinity(0)) if threads is None else threads
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_THREADS:
-        valid = f"an integer from 1 to {MAX_THREADS}, or None"
-        raise ConfigError(f"got {threads!r}", where="threads", valid=valid)
-    bundle = reader.read(path)
-    return Engine(bundle, BACKENDS["onnxruntime" if engine == "auto" else engine](bundle, count))
 
 
 def rows_of(labels: Sequence[int] | None, indices: Sequence[int], sampler: LatentSampler) -> Sequence[int]:
@@ -111,11 +79,11 @@ class Engine:
         return self.run_rows(graph, self.check(graph, inputs))
 
     def run_rows(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run a graph on inputs that `check` returned, in batches of the sizes in its `row_buckets`.
+        """Run a graph on inputs that `check` returned, in batches of its backend's `row_buckets`.
 
         A row's outputs depend on that row's inputs alone: rows of several requests may be stacked.
         """
-        buckets = self.graph(graph).row_buckets
+        buckets = self.backend.row_buckets(self.graph(graph).name)
         if not buckets:
             return self.backend.run(graph, inputs)
         rows = len(next(iter(inputs.values())))

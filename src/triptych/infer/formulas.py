@@ -50,6 +50,22 @@ LIKELIHOODS: dict[str, Callable[[Array, Array, float], Array]] = {
 }
 
 
+def kl_bernoulli(mean: Array, other: Array, _: float = 0.0) -> Array:
+    """KL from Bernoulli(mean) to Bernoulli(other), in nats, summed over the last axis; means as `bernoulli`
+    takes them."""
+    m, o = np.clip(mean, MIN_MEAN, MAX_MEAN), np.clip(other, MIN_MEAN, MAX_MEAN)
+    divergence: Array = (m * np.log(m / o) + (1 - m) * (np.log1p(-m) - np.log1p(-o))).sum(-1)
+    return divergence
+
+
+def kl_gaussian(mean: Array, other: Array, log_var: Array | float, other_log_var: Array | float) -> Array:
+    """KL from N(mean, exp(log_var)) to N(other, exp(other_log_var)), in nats, summed over the last axis."""
+    ratio = np.asarray(log_var) - np.asarray(other_log_var)
+    apart = np.square(mean - other) * np.exp(-np.asarray(other_log_var))
+    divergence: Array = 0.5 * (np.exp(ratio) - ratio - 1 + apart).sum(-1)
+    return divergence
+
+
 def log_weights(log_likelihood: Array, z: Array, mean: Array, log_var: Array) -> Array:
     """log p(x, z) / q(z|x) in nats, for a standard normal prior; see `VAE.log_weights`."""
     prior = log_density(z, np.zeros_like(z), 0.0)

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from triptych.bundle.manifest import TensorSpec, TextSampler
+from triptych.bundle.manifest import TextSampler
 from triptych.bundle.reader import Bundle
 from triptych.bundle.wire import external_tensors
 from triptych.errors import BundleRefused
+from triptych.infer.declared import Found, check_declared
 from triptych.infer.onnx_runtime_decoder import OnnxRuntimeDecoder, named
 
 Array = np.ndarray
 
 FATAL_ONLY = 4  # its errors come as exceptions
-TYPES = {  # numpy's names to onnxruntime's
-    "float32": "tensor(float)",
-    "float64": "tensor(double)",
-    "float16": "tensor(float16)",
-    **{name: f"tensor({name})" for name in ("int64", "int32", "int16", "int8", "uint8", "bool")},
+TYPES = {  # onnxruntime's names to numpy's
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    **{f"tensor({name})": name for name in ("int64", "int32", "int16", "int8", "uint8", "bool")},
 }
 
 
@@ -40,6 +41,10 @@ class OnnxRuntimeBackend:
     def open(self, graph: str) -> None:
         """Open the session of a graph."""
         self.session(graph)
+
+    def row_buckets(self, graph: str) -> tuple[int, ...]:
+        """The batch sizes that the manifest names."""
+        return self._records[graph].row_buckets
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph on inputs that were checked before."""
@@ -85,30 +90,15 @@ class OnnxRuntimeBackend:
             raise
         except Exception as error:
             raise BundleRefused(f"onnxruntime cannot open it ({error})", where=file) from error
-        check_declared(file, record.inputs, session.get_inputs())
-        check_declared(file, record.outputs, session.get_outputs())
+        check_declared(file, record.inputs, declared(session.get_inputs()))
+        check_declared(file, record.outputs, declared(session.get_outputs()))
         weights.release()
         return session
 
 
-def check_declared(file: str, specs: Sequence[TensorSpec], found: Sequence[Any]) -> None:
-    """Refuse a graph whose inputs or outputs are not those the manifest declares."""
-    if [spec.name for spec in specs] != [value.name for value in found]:
-        names = ", ".join(value.name for value in found)
-        raise BundleRefused(
-            f"it has {names}", where=file, valid=f"the manifest's {', '.join(spec.name for spec in specs)}"
-        )
-    for spec, value in zip(specs, found, strict=True):
-        sizes = zip(spec.shape, value.shape, strict=False)
-        fits = len(spec.shape) == len(value.shape) and not any(
-            isinstance(size, int) and isinstance(other, int) and size != other for size, other in sizes
-        )
-        if TYPES.get(spec.dtype) != value.type or not fits:
-            raise BundleRefused(
-                f"{spec.name} is {value.type} of shape {value.shape}",
-                where=file,
-                valid=f"the manifest's {spec.dtype} of shape {spec.shape}",
-            )
+def declared(values: Sequence[Any]) -> list[Found]:
+    """A session's inputs or outputs."""
+    return [Found(value.name, TYPES.get(value.type, value.type), value.shape) for value in values]
 
 
 def session_options(threads: int) -> Any:

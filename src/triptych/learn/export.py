@@ -7,6 +7,7 @@ rounding explains is not exported.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -34,6 +35,8 @@ from triptych.bundle.manifest import (
     TextSampler,
 )
 from triptych.errors import BundleError, ExportError
+from triptych.infer import machine
+from triptych.infer.calibration import calibrate
 from triptych.infer.engine import Engine
 from triptych.infer.onnx_runtime import OnnxRuntimeBackend
 from triptych.learn import graphs as onnx_graphs
@@ -160,7 +163,23 @@ def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manif
         records.append(msgspec.structs.replace(record, parity=found, row_buckets=buckets))
     for backend in backends:
         backend.close()
-    return msgspec.structs.replace(draft, graphs=tuple(records))
+    return calibrated(
+        dataclasses.replace(bundle, manifest=msgspec.structs.replace(draft, graphs=tuple(records)))
+    )
+
+
+def calibrated(bundle: reader.Bundle) -> Manifest:
+    """The manifest of `bundle` with what each engine and precision does with each graph on this machine."""
+    found = calibrate(bundle, machine.cores(), just_exported=True)
+    engines: dict[str, dict[str, None]] = {}
+    for measurement in found.measurements:
+        if not measurement.refused:
+            engines.setdefault(measurement.graph, {})[measurement.engine] = None
+    graphs = tuple(
+        msgspec.structs.replace(record, engines=tuple(engines.get(record.name, record.engines)))
+        for record in bundle.manifest.graphs
+    )
+    return msgspec.structs.replace(bundle.manifest, graphs=graphs, calibration=found)
 
 
 def write_samples(folder: Path, manifest: Manifest, tokenizer: str | None) -> None:

@@ -7,9 +7,8 @@ the largest output (at least 1). A graph that is further away computes something
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,13 +17,13 @@ from torch import Tensor
 
 from triptych.bundle.manifest import Parity, TensorSpec
 from triptych.errors import ExportError
+from triptych.infer import same_bytes
+from triptych.infer.same_bytes import SIZES, Run
 from triptych.learn.graphs import state
 from triptych.learn.models.base import Graph
 
 Array = np.ndarray
-Run = Callable[[dict[str, Array]], dict[str, Array]]
 
-CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # beyond 256 rows a decoder gains nothing more
 PARITY_ROWS = (1, 2, 3, 16)
 MAX_TRIAL_BYTES, MAX_TRIAL_PRODUCTS = 128_000_000, 2_000_000_000  # so that an export takes seconds
 EPS = float(np.finfo(np.float32).eps)
@@ -97,24 +96,10 @@ def tolerance(graph: Graph, largest: float) -> float:
 
 
 def row_buckets(graph: Graph, runs: Sequence[Run]) -> tuple[int, ...]:
-    """The batch sizes at which a row's bytes do not depend on its neighbours, its place or the batch size.
-
-    Args:
-        runs: ways to run the graph that must agree too, such as with 1 and with 2 threads.
-
-    Sizes are grouped by the bytes they give; the group with the most members is taken. Empty when no size
-    will do.
-    """
-    rows = max(size for size in CANDIDATES if size == 1 or size <= affordable_rows(graph))
+    """The batch sizes at which every one of `runs` gives a row the same bytes in any company."""
+    rows = max(size for size in SIZES if size == 1 or size <= affordable_rows(graph))
     inputs = arrays(graph, trials(graph, rows, seed=0)[0])
-    groups: dict[tuple[bytes, ...], list[int]] = {}
-    for size in (size for size in CANDIDATES if size <= rows):
-        orders = [np.arange(rows), np.random.default_rng(size).permutation(rows)]
-        answers = {row_bytes(run, inputs, order, size) for run in runs for order in orders}
-        if len(answers) == 1:
-            groups.setdefault(answers.pop(), []).append(size)
-    best: list[int] = max(groups.values(), key=lambda sizes: (len(sizes), sizes), default=[])
-    return tuple(best)
+    return same_bytes.row_buckets(inputs, runs, [size for size in SIZES if size <= rows])
 
 
 def affordable_rows(graph: Graph) -> int:
@@ -125,21 +110,6 @@ def affordable_rows(graph: Graph) -> int:
     return min(
         MAX_TRIAL_BYTES // sum(tensor.nbytes for tensor in row), MAX_TRIAL_PRODUCTS // max(products, 1)
     )
-
-
-def row_bytes(run: Run, inputs: dict[str, Array], order: Array, size: int) -> tuple[bytes, ...]:
-    """Digests of each row's outputs, in the rows' own order, when run in `order`, `size` at a time."""
-    rows: dict[int, bytes] = {}
-    for batch in order.reshape(-1, size):
-        outputs = run({name: array[batch] if array.ndim else array for name, array in inputs.items()})
-        for place, row in enumerate(batch):
-            rows[int(row)] = b"".join(output[place].tobytes() for output in outputs.values())
-    return tuple(digest(rows[row]) for row in range(len(order)))
-
-
-def digest(data: bytes) -> bytes:
-    """A short stand-in for many bytes."""
-    return hashlib.sha256(data).digest()
 
 
 def arrays(graph: Graph, inputs: Sequence[Tensor]) -> dict[str, Array]:

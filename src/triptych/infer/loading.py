@@ -1,0 +1,44 @@
+"""`triptych.load`: from a folder to an engine."""
+
+from __future__ import annotations
+
+import os
+
+from triptych.bundle import reader
+from triptych.errors import ConfigError, nearest
+from triptych.infer import machine
+from triptych.infer.engine import Engine
+from triptych.infer.selection import ENGINES, PRECISIONS, choices
+from triptych.infer.ways import ChosenBackend
+
+MAX_THREADS = 1024
+
+
+def load(
+    path: str | os.PathLike[str],
+    engine: str = "auto",
+    threads: int | None = None,
+    precision: str = "f32",
+) -> Engine:
+    """Check every byte of the bundle in folder `path` and open it.
+
+    Args:
+        engine: one of `ENGINES`; "auto" is, for each graph, the one that was fastest when the bundle was
+            calibrated on a machine like this, and onnxruntime if it was not.
+        threads: threads that one call may use; None for all the cores this process may run on.
+        precision: one of `PRECISIONS`; "f32" is within rounding of torch, "bf16" computes every graph in
+            bfloat16, "auto" takes for each graph the fastest precision that passes the bundle's gate.
+
+    Raises: BundleNotFound, BundleRefused; ConfigError for an engine or precision that is unknown, that this
+        machine lacks, or that fails its gate.
+    """
+    for where, got, valid in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+        if got not in valid:
+            remedy = nearest(str(got), valid)
+            raise ConfigError(f"got {got!r}", where=where, valid=", ".join(valid), remedy=remedy)
+    count = machine.cores() if threads is None else threads
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_THREADS:
+        valid_threads = f"an integer from 1 to {MAX_THREADS}, or None"
+        raise ConfigError(f"got {threads!r}", where="threads", valid=valid_threads)
+    bundle = reader.read(path)
+    return Engine(bundle, ChosenBackend(bundle, count, choices(bundle, engine, precision, count)))

@@ -1,0 +1,102 @@
+"""Which way each graph is computed: by request, by calibration, and never one that fails its gate."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Iterable, Sequence
+
+from triptych.bundle.manifest import Calibration, Measurement
+from triptych.bundle.reader import Bundle
+from triptych.errors import ConfigError, DataError
+from triptych.infer import calibration_store
+from triptych.infer.same_bytes import SIZES
+from triptych.infer.ways import PLAIN, WAYS, Choice, Way, obstacle
+
+AUTO = "auto"
+ENGINES = (AUTO, *dict.fromkeys(way.engine for way in WAYS))
+PRECISIONS = (AUTO, *dict.fromkeys(way.precision for way in WAYS))
+WORTHWHILE = 1.25  # how many times faster than onnxruntime a second engine must be to be loaded beside it
+
+log = logging.getLogger(__name__)
+
+
+def choices(bundle: Bundle, engine: str, precision: str, threads: int) -> dict[str, Choice]:
+    """How each graph is computed; a graph that is not named is computed plainly.
+
+    Raises: ConfigError when no way that was asked for is there, or passes its gate.
+    """
+    wanted = [way for way in WAYS if engine in (AUTO, way.engine) and precision in (AUTO, way.precision)]
+    if not wanted:
+        valid = ", ".join(str(way) for way in WAYS)
+        raise ConfigError(f"got {precision!r} with engine {engine!r}", where="precision", valid=valid)
+    calibration = calibration_store.find(bundle.manifest)
+    if calibration is None:
+        if PLAIN in wanted:
+            if len(wanted) > 1:
+                told = (
+                    "no calibration of it on this machine: onnxruntime in f32 computes it; triptych calibrate"
+                )
+                log.log(logging.WARNING if precision == AUTO else logging.INFO, "%s: %s", bundle.folder, told)
+            return {}
+        calibration = calibrate_now(bundle, wanted, threads)
+    return {
+        graph.name: choice
+        for graph in bundle.manifest.graphs
+        if (choice := choose(graph.name, wanted, calibration)) is not None
+    }
+
+
+def calibrate_now(bundle: Bundle, wanted: Iterable[Way], threads: int) -> Calibration:
+    """A calibration, kept: without one an engine other than onnxruntime does not know its batch sizes."""
+    from triptych.infer.calibration import calibrate
+
+    missing = [problem for way in wanted if (problem := obstacle(way))]
+    if missing:
+        raise ConfigError(missing[0], where="engine", remedy="engine='auto' takes what is there")
+    log.info("%s: calibrating, because it never was on this machine", bundle.folder)
+    calibration = calibrate(bundle, threads)
+    try:
+        calibration_store.keep(bundle.manifest, calibration)
+    except DataError as error:
+        log.warning("%s: the calibration is not kept: %s", bundle.folder, error)
+    return calibration
+
+
+def choose(graph: str, wanted: Sequence[Way], calibration: Calibration) -> Choice | None:
+    """The fastest wanted way that passed its gate; None for a graph that only onnxruntime computes."""
+    found = {way: m for m in calibration.measurements if m.graph == graph and (way := way_of(m)) in wanted}
+    usable = {way: measurement for way, measurement in found.items() if not measurement.refused}
+    if not usable:
+        if PLAIN in wanted:
+            return None
+        raise refused(graph, wanted, found)
+    sizes = [size for size in SIZES if size <= max(max(m.row_buckets) for m in usable.values())]
+    fastest = min(usable, key=lambda way: cost(usable[way], sizes))
+    if PLAIN in usable and cost(usable[PLAIN], sizes) < WORTHWHILE * cost(usable[fastest], sizes):
+        fastest = PLAIN
+    return Choice(fastest, usable[fastest].row_buckets)
+
+
+def refused(graph: str, wanted: Sequence[Way], found: dict[Way, Measurement]) -> ConfigError:
+    """Why no wanted way may compute a graph."""
+    reasons = [
+        f"{way}: {found[way].refused if way in found else obstacle(way) or 'it computes row graphs only'}"
+        for way in wanted
+    ]
+    remedy = "engine='auto', precision='auto' takes for each graph the fastest way that passes its gate"
+    return ConfigError("; ".join(reasons), where=f"graph {graph}", remedy=remedy)
+
+
+def way_of(measurement: Measurement) -> Way:
+    """The way that was measured."""
+    return Way(measurement.engine, measurement.precision)
+
+
+def cost(measurement: Measurement, sizes: Sequence[int]) -> float:
+    """Seconds of a batch, the geometric mean over `sizes`: a size that is none of its own runs as the next
+    larger, or as several of its largest."""
+    times = measurement.latency_s
+    largest = max(times)
+    above = {size: min((held for held in times if held >= size), default=largest) for size in sizes}
+    return statistics.geometric_mean(times[above[size]] * max(1.0, size / largest) for size in sizes)

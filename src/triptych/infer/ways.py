@@ -1,0 +1,114 @@
+"""Ways to compute a graph, an engine at a precision each; and the backend that follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+from triptych.bundle.manifest import TextSampler
+from triptych.bundle.reader import Bundle
+from triptych.infer import machine
+from triptych.infer.backend import Backend, TokenDecoder
+
+Array = np.ndarray
+
+
+class Way(NamedTuple):
+    """An engine at a precision."""
+
+    engine: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
+class Choice(NamedTuple):
+    """How a graph is computed, and the batch sizes at which that keeps a row's bytes."""
+
+    way: Way
+    row_buckets: tuple[int, ...]
+
+
+PLAIN = Way("onnxruntime", "f32")
+WAYS = (PLAIN, Way("openvino", "f32"), Way("openvino", "bf16"))
+
+
+def obstacle(way: Way) -> str:
+    """Why this machine cannot compute so; empty if it can."""
+    if way.engine == PLAIN.engine:
+        return ""
+    if way.engine not in machine.versions():
+        return "OpenVINO is not installed; pip install 'triptych[openvino]' does that"
+    from triptych.infer.open_vino import computes_bf16
+
+    if way.precision == "bf16" and not computes_bf16():
+        return f"this processor ({machine.processor()}) does not compute in bfloat16"
+    return ""
+
+
+def open_backend(bundle: Bundle, way: Way, threads: int) -> Backend:
+    """The library that computes so."""
+    if way.engine == PLAIN.engine:
+        from triptych.infer.onnx_runtime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(bundle, threads)
+    from triptych.infer.open_vino import OpenVinoBackend
+
+    return OpenVinoBackend(bundle, threads, way.precision)
+
+
+class ChosenBackend:
+    """Computes each graph as chosen, and plainly where nothing was: one way for all batch sizes of a graph.
+
+    A sample of 100 runs in other batches than a sample of 7; were each batch size computed by the engine
+    that is fastest at it, number 3 of both would have other bytes.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int, choices: Mapping[str, Choice]) -> None:
+        self._bundle, self._threads = bundle, threads
+        plain = {graph.name: Choice(PLAIN, graph.row_buckets) for graph in bundle.manifest.graphs}
+        self.choices = {**plain, **choices}
+        self._backends: dict[Way, Backend] = {}
+        self._lock = Lock()
+
+    @property
+    def name(self) -> str:
+        """The ways that are in use."""
+        return ", ".join(sorted({str(choice.way) for choice in self.choices.values()}))
+
+    def open(self, graph: str) -> None:
+        """Get a graph ready to run."""
+        self._backend(graph).open(graph)
+
+    def row_buckets(self, graph: str) -> tuple[int, ...]:
+        """The batch sizes at which a row's bytes do not depend on its neighbours."""
+        return self.choices[graph].row_buckets
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a graph on inputs that were checked before."""
+        return self._backend(graph).run(graph, inputs)
+
+    def decoder(self, slots: int) -> TokenDecoder:
+        """A new cache of `slots` rows."""
+        sampler = self._bundle.manifest.sampler
+        assert isinstance(sampler, TextSampler)  # Engine refuses others
+        return self._backend(sampler.graph).decoder(slots)
+
+    def close(self) -> None:
+        """Let go of everything that is open."""
+        with self._lock:
+            for backend in self._backends.values():
+                backend.close()
+            self._backends.clear()
+
+    def _backend(self, graph: str) -> Backend:
+        """The library that computes a graph."""
+        way = self.choices[graph].way
+        with self._lock:
+            if way not in self._backends:
+                self._backends[way] = open_backend(self._bundle, way, self._threads)
+            return self._backends[way]
