@@ -172,3 +172,21 @@ def test_print_config_is_a_config_that_serve_reads(triptych: Run, tmp_path: Path
     assert code == 0
     (tmp_path / "serve.toml").write_text(out)
     assert triptych("serve", "--config", tmp_path / "serve.toml", "--print-config")[:2] == (0, out)
+
+
+def test_calibrate_keeps_what_it_found_and_inspect_shows_it(
+    triptych: Run, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path))
+    code, out, _ = triptych("calibrate", bundles / "images", "--threads", "1", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["threads"] == 1
+    assert {("decode", "onnxruntime"), ("decode", "openvino")} <= {
+        (measurement["graph"], measurement["engine"]) for measurement in found["measurements"]
+    }
+    (kept,) = (tmp_path / "calibration").iterdir()
+    assert json.loads(kept.read_bytes()) == found
+    assert "1 threads" in triptych("inspect", bundles / "images")[1]
+    assert kept.name in triptych("calibrate", bundles / "images")[1]
+    assert triptych("calibrate", bundles / "images", "--threads", "0")[0] == 2

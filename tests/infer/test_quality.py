@@ -28,7 +28,7 @@ def test_a_decoder_is_judged_in_nats(vae):
     x = vae.sample(8)
     found = quality(vae, vae.graph("decode"), {"x": x}, {"x": x})
     assert (found.measure, found.value) == ("kl_nats", 0.0)
-    assert quality(vae, vae.graph("decode"), {"x": x}, {"x": 1 - x}).value > 1
+    assert quality(vae, vae.graph("decode"), {"x": x}, {"x": 1 - x}).value > 0.1
 
 
 def test_an_encoder_is_judged_in_nats(vae):
