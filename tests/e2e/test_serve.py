@@ -98,6 +98,46 @@ def test_stop_ends_a_text_before_it_and_echo_repeats_the_prompt(client) -> None:
     assert stopped.finish_reason == "stop"
 
 
+def test_every_setting_of_a_text_reaches_the_engine(client, bundles: Path) -> None:
+    settings = {"max_tokens": 9, "temperature": 2.0, "seed": 3, "top_p": 0.9, "logit_bias": {5: 3.0}}
+    penalties = {"frequency_penalty": 0.5, "presence_penalty": -0.5}
+    additions = {"min_p": 0.01, "repetition_penalty": 1.2, "top_k": 40}
+    answer = client.completions.create(
+        model="text", prompt="To be", **settings, **penalties, extra_body=additions, echo=True, logprobs=3
+    ).choices[0]
+    with triptych.load(bundles / "text", threads=1) as engine:
+        wanted = engine.generate(
+            "To be", **settings, **penalties, **additions, echo=True, logprobs=True, top_logprobs=3
+        )
+        names = [engine.tokenizer.decode([token]) for token in wanted.token_ids]
+    assert answer.text == wanted.text
+    assert answer.logprobs.tokens == names
+    assert answer.logprobs.token_logprobs == wanted.logprobs
+    assert answer.logprobs.text_offset == list(range(14))
+    assert answer.logprobs.top_logprobs[0] is None
+    for name, logprob, shown in zip(
+        names[1:], wanted.logprobs[1:], answer.logprobs.top_logprobs[1:], strict=True
+    ):
+        assert shown[name] == logprob
+        assert 3 <= len(shown) <= 4
+
+
+def test_the_best_of_several_is_the_likeliest(client) -> None:
+    request = {"model": "text", "prompt": "ab", "max_tokens": 6, "seed": 5}
+    every = client.completions.create(**request, n=4, logprobs=0).choices
+    best = client.completions.create(**request, best_of=4)
+    ranked = max(every, key=lambda choice: sum(choice.logprobs.token_logprobs))
+    assert [choice.text for choice in best.choices] == [ranked.text]
+    assert best.choices[0].logprobs is None
+    assert best.usage.completion_tokens == 24
+
+
+def test_a_prompt_alone_is_scored(client) -> None:
+    answer = client.completions.create(model="text", prompt="To be", max_tokens=0, echo=True, logprobs=0)
+    assert (answer.choices[0].text, answer.usage.completion_tokens) == ("To be", 0)
+    assert [value is None for value in answer.choices[0].logprobs.token_logprobs] == [True] + [False] * 4
+
+
 def test_the_openai_client_understands_the_errors(client) -> None:
     with pytest.raises(openai.NotFoundError, match="text"):
         client.completions.create(model="tex", prompt="a")
@@ -194,7 +234,15 @@ BAD_COMPLETIONS = [
     ({"seed": "one"}, "seed"),
     ({"stream": "yes"}, "stream"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
-    ({"presence_penalty": 1.0}, "presence_penalty"),
+    ({"presence_penalty": 2.1}, "presence_penalty"),
+    ({"repetition_penalty": 0}, "repetition_penalty"),
+    ({"min_p": -1}, "min_p"),
+    ({"logprobs": 21}, "logprobs"),
+    ({"logit_bias": {"a": 1}}, "logit_bias"),
+    ({"logit_bias": {"96": 1}}, "logit_bias"),
+    ({"n": 3, "best_of": 2}, "best_of"),
+    ({"best_of": 2, "stream": True}, "best_of"),
+    ({"prompt": "a" * 65, "echo": True, "logprobs": 1}, "echo"),
     ({"suffix": "x"}, "suffix"),
     ({"temprature": 1}, "temprature"),
 ]

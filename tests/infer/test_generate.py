@@ -16,24 +16,26 @@ requests = st.builds(
     temperature=st.sampled_from([0.0, 0.7, 1.0, 3.0]),
     top_k=st.sampled_from([0, 1, 5]),
     top_p=st.sampled_from([1.0, 0.9, 0.3]),
+    min_p=st.sampled_from([0.0, 0.2]),
+    repetition_penalty=st.sampled_from([1.0, 1.3]),
+    frequency_penalty=st.sampled_from([0.0, 0.5]),
+    presence_penalty=st.sampled_from([0.0, -1.0]),
+    logit_bias=st.dictionaries(st.integers(0, 30), st.sampled_from([-100.0, 2.0]), max_size=2),
     stop=st.lists(st.text("ab é", min_size=1, max_size=2), max_size=2).map(tuple),
+    logprobs=st.just(True),
+    top_logprobs=st.sampled_from([0, 3]),
     seed=st.integers(0, 2**63 - 1),
     index=st.integers(0, 3),
 )
 
 
+def asked_for(request):
+    """The settings of a request, as `generate` takes them."""
+    return {name: getattr(request, name) for name in request.__struct_fields__}
+
+
 def alone(engine, request):
-    made = engine.generate(
-        request.prompt,
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        stop=request.stop,
-        seed=request.seed,
-        index=request.index,
-        logprobs=True,
-    )
+    made = engine.generate(**asked_for(request))
     return made.text, made.token_ids, made.logprobs, made.finish_reason
 
 
@@ -83,15 +85,14 @@ def test_a_cancelled_sequence_leaves_the_others_as_they_were(text):
 
 
 @settings(max_examples=30)
-@given(requests)
-def test_streamed_pieces_together_are_the_text(text, request):
-    pieces = text.generate(
-        request.prompt, max_tokens=request.max_tokens, stop=request.stop, seed=request.seed, stream=True
-    )
-    whole = text.generate(request.prompt, max_tokens=request.max_tokens, stop=request.stop, seed=request.seed)
+@given(requests, st.booleans())
+def test_streamed_pieces_together_are_the_text(text, request, echo):
+    wanted = asked_for(request) | {"echo": echo, "prompt": request.prompt[:BLOCK]}
+    pieces = text.generate(**wanted, stream=True)
+    whole = text.generate(**wanted)
     assert "".join(pieces) == whole.text
-    assert pieces.generation.finish_reason == whole.finish_reason
-    assert not any(stop in whole.text for stop in request.stop)
+    assert pieces.generation == whole
+    assert not any(stop in whole.text.removeprefix(wanted["prompt"]) for stop in request.stop)
 
 
 def test_a_stop_string_ends_the_text_before_it(text):
@@ -155,6 +156,22 @@ def test_an_empty_prompt_starts_from_token_0(text):
         ({"prompt": None}, "prompt: got None; valid: text or token ids"),
         ({"stop": None}, "stop: got None"),
         ({"stop": 5}, "stop: got 5"),
+        ({"min_p": 1.5}, "min_p: got 1.5; valid: a number from 0 to 1"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"frequency_penalty": 3}, "frequency_penalty"),
+        ({"presence_penalty": None}, "presence_penalty"),
+        ({"logit_bias": {31: 1.0}}, "logit_bias: got 31; valid: token ids from 0 to 30"),
+        ({"logit_bias": {3: 101}}, "logit_bias"),
+        ({"logit_bias": [3]}, "logit_bias"),
+        ({"top_logprobs": 2}, "top_logprobs: got 2; valid: 0 without logprobs"),
+        ({"top_logprobs": 21, "logprobs": True}, "from 0 to 20"),
+        ({"logprobs": 2}, "logprobs: got 2; valid: true or false"),
+        ({"echo": True, "logprobs": True, "prompt": "a" * 17}, "echo: .*17 tokens"),
+        ({"n": 0}, "n: got 0"),
+        ({"n": 3, "best_of": 2}, "best_of: got 2; valid: an integer from n = 3"),
+        ({"n": 2, "stream": True}, "n: does not go with stream"),
+        ({"best_of": 2, "stream": True}, "best_of: does not go with stream"),
+        ({"temprature": 0}, "temprature"),
     ],
 )
 def test_a_setting_out_of_range_is_named(text, settings, message):
@@ -180,3 +197,79 @@ def test_samples_begin_alike_however_many_are_asked_for(text):
     assert text.sample(3, seed=5).shape == (3, BLOCK)
     assert (text.sample(20, seed=5)[:3] == text.sample(3, seed=5)).all()
     assert text.sample(3).dtype == np.int64
+
+
+def test_choices_are_those_of_their_index(text):
+    choices = text.generate("ab", n=3, max_tokens=9, seed=4, index=2)
+    assert choices == [text.generate("ab", max_tokens=9, seed=4, index=2 + number) for number in range(3)]
+    assert text.generate("ab", n=1, max_tokens=9) == [text.generate("ab", max_tokens=9)]
+
+
+@pytest.mark.parametrize("echo", [False, True])
+def test_the_best_are_those_with_the_highest_log_probability_per_token(text, echo):
+    best = text.generate("ab", n=2, best_of=6, max_tokens=9, stop="e", echo=echo)
+    every = text.generate("ab", n=6, max_tokens=9, stop="e", echo=echo, logprobs=True)
+    start = 2 if echo else 0
+    ranked = sorted(every, key=lambda made: -np.mean(made.logprobs[start:]))
+    assert [made.text for made in best] == [made.text for made in ranked[:2]]
+    assert best[0].logprobs is None
+
+
+def test_an_echo_scores_the_prompt(text):
+    made = text.generate("abba", max_tokens=0, echo=True, logprobs=True, top_logprobs=2)
+    tokens = text.tokenizer.encode("abba")
+    logits = text.run("score", {"tokens": [tokens]})["logits"][0].astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    assert (made.text, made.token_ids, made.finish_reason) == ("abba", tokens, "length")
+    assert made.logprobs[0] is None
+    assert made.logprobs[1:] == pytest.approx([expected[place, tokens[place + 1]] for place in range(3)])
+    assert made.top_logprobs[0] == {}
+    assert list(made.top_logprobs[2]) == np.argsort(-expected[1])[:2].tolist()
+
+
+def test_an_echo_goes_before_the_text(text):
+    plain, echoed = text.generate("ab", max_tokens=9), text.generate("ab", max_tokens=9, echo=True)
+    assert echoed.text == "ab" + plain.text
+    assert echoed.token_ids == text.tokenizer.encode("ab") + plain.token_ids
+
+
+def test_the_likeliest_tokens_are_told_beside_the_chosen_one(text):
+    made = text.generate("ab", max_tokens=9, logprobs=True, top_logprobs=3, temperature=2.0)
+    greedy = text.generate("ab", max_tokens=9, logprobs=True, top_logprobs=1, temperature=0)
+    assert [len(top) for top in made.top_logprobs] == [3] * 9
+    for token, logprob, top in zip(made.token_ids, made.logprobs, made.top_logprobs, strict=True):
+        assert list(top.values()) == sorted(top.values(), reverse=True)
+        assert top.get(token, logprob) == logprob <= max(top.values())
+    assert [next(iter(top)) for top in greedy.top_logprobs] == greedy.token_ids
+
+
+def test_a_biased_token_is_always_or_never_made(text):
+    assert set(text.generate("ab", max_tokens=20, logit_bias={7: 100}).token_ids) == {7}
+    plain = text.generate("ab", max_tokens=40).token_ids
+    assert plain[0] not in text.generate("ab", max_tokens=40, logit_bias={plain[0]: -100}).token_ids
+
+
+def test_a_prompt_read_before_gives_the_same_bytes(text):
+    requests = [GenerationRequest(prompt="abba", max_tokens=9, index=index) for index in range(6)]
+    found = []
+    for prefix_bytes in (0, 2**20):
+        loop = text.decode_loop(4, prefix_bytes=prefix_bytes)
+        tokens = {loop.add(request): [] for request in requests}
+        while len(loop):
+            for event in loop.step():
+                tokens[event.id].append(event.token_id)
+        found.append(list(tokens.values()))
+    assert found[0] == found[1] == [text.generate("abba", max_tokens=9, index=i).token_ids for i in range(6)]
+
+
+def test_sequences_join_in_order_and_take_a_token_each_in_turn(text):
+    loop = text.decode_loop(3)
+    ids = [loop.add(GenerationRequest(prompt="ab", max_tokens=4, index=index)) for index in range(8)]
+    steps = []
+    while len(loop):
+        steps.append([event.id for event in loop.step()])
+    assert all(len(set(step)) == len(step) <= 3 for step in steps)
+    assert sorted(steps[0]) == ids[:3]
+    first = [next(number for number, step in enumerate(steps) if id in step) for id in ids]
+    assert first == sorted(first)
+    assert sum(step.count(ids[5]) for step in steps) == 4

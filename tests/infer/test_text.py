@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych.infer.choosing import choose, log_probability
-from triptych.infer.generation import GenerationRequest
+from triptych.infer.choosing import choose, log_probabilities
+from triptych.infer.request import GenerationRequest
 from triptych.infer.text import GrowingText, Tokenizer
 from triptych.learn.data.text import bpe_tokenizer
 
@@ -63,5 +63,5 @@ def test_tokens_are_chosen_as_often_as_they_are_likely():
 
 @given(logits)
 def test_probabilities_of_all_tokens_sum_to_1(logits):
-    total = sum(np.exp(log_probability(logits, token)) for token in range(len(logits)))
+    total = np.exp(log_probabilities(logits)).sum()
     assert abs(total - 1) < 1e-9

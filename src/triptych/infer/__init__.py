@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from triptych.infer.decoding import DecodeLoop, TokenEvent
 from triptych.infer.engine import Engine
-from triptych.infer.generation import Generation, GenerationRequest, GenerationStream
+from triptych.infer.generation import Generation, GenerationStream
 from triptych.infer.latents import Posterior
 from triptych.infer.loading import load
+from triptych.infer.request import GenerationRequest
 
 __all__ = [
     "DecodeLoop",

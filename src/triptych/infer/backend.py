@@ -14,6 +14,7 @@ class TokenDecoder(Protocol):
     """The cached next-token graph with its cache: `slots` rows, each the past of one sequence."""
 
     slots: int
+    cache_bytes: int
 
     def prefill(self, slot: int, tokens: Sequence[int]) -> Array:
         """Read `tokens` from the beginning into row `slot`; returns the next token's logits, (V,)."""
@@ -28,6 +29,18 @@ class TokenDecoder(Protocol):
 
     def move(self, source: int, destination: int) -> None:
         """Copy row `source` over row `destination`."""
+        ...
+
+    def past_bytes(self, length: int) -> int:
+        """How much memory the past of `length` tokens takes when it is saved."""
+        ...
+
+    def save(self, slot: int, length: int) -> list[Array]:
+        """A copy of the first `length` positions of row `slot`."""
+        ...
+
+    def restore(self, slot: int, past: Sequence[Array]) -> None:
+        """Put what `save` gave into row `slot`, from the beginning."""
         ...
 
 

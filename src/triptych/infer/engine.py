@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from triptych.bundle.manifest import TOKENIZER, GraphRecord, LatentSampler, Mani
 from triptych.errors import InputError, NotFoundError, nearest
 from triptych.infer import latents
 from triptych.infer.backend import Backend
-from triptych.infer.decoding import DecodeLoop, prompt_tokens
-from triptych.infer.generation import Generation, GenerationRequest, GenerationStream, as_tuple
+from triptych.infer.decoding import PREFIX_BYTES, DecodeLoop, prompt_tokens
+from triptych.infer.generation import Generation, GenerationStream, as_request, best, check_choices
 from triptych.infer.inputs import check
+from triptych.infer.request import GenerationRequest, GenerationSettings
 from triptych.infer.rows import pad, split
 from triptych.infer.text import Tokenizer
 
@@ -252,15 +253,10 @@ class Engine:
         self,
         prompt: str | Sequence[int],
         *,
-        max_tokens: int = 16,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        stop: str | Sequence[str] = (),
-        seed: int = 0,
-        index: int = 0,
-        logprobs: bool = False,
+        n: None = None,
+        best_of: int | None = None,
         stream: Literal[False] = False,
+        **settings: Unpack[GenerationSettings],
     ) -> Generation: ...
 
     @overload
@@ -268,65 +264,65 @@ class Engine:
         self,
         prompt: str | Sequence[int],
         *,
-        max_tokens: int = 16,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        stop: str | Sequence[str] = (),
-        seed: int = 0,
-        index: int = 0,
-        logprobs: bool = False,
+        n: int,
+        best_of: int | None = None,
+        stream: Literal[False] = False,
+        **settings: Unpack[GenerationSettings],
+    ) -> list[Generation]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        n: None = None,
+        best_of: None = None,
         stream: Literal[True],
+        **settings: Unpack[GenerationSettings],
     ) -> GenerationStream: ...
 
     def generate(
         self,
         prompt: str | Sequence[int],
         *,
-        max_tokens: int = 16,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        stop: str | Sequence[str] = (),
-        seed: int = 0,
-        index: int = 0,
-        logprobs: bool = False,
+        n: int | None = None,
+        best_of: int | None = None,
         stream: bool = False,
-    ) -> Generation | GenerationStream:
-        """Go on from `prompt`, text or token ids; `GenerationRequest` says what each setting means.
+        **settings: Unpack[GenerationSettings],
+    ) -> Generation | list[Generation] | GenerationStream:
+        """Go on from `prompt`, text or token ids; `GenerationRequest` has the other settings.
 
         Args:
-            logprobs: keep each token's log-probability, in nats, under the model itself.
+            n: how many texts to return, as a list: choice i is that of (seed, index + i). One text, and no
+                list, if it is not given.
+            best_of: how many to make, of which those with the highest log-probability per token are returned.
             stream: give pieces of text as they are made; together they are the text.
 
         Raises: InputError, also for a model that is not a text model.
         """
-        request = GenerationRequest(
-            prompt=prompt if isinstance(prompt, str) else as_tuple("prompt", prompt, "text or token ids"),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            stop=(stop,) if isinstance(stop, str) else as_tuple("stop", stop, "a string, or several"),
-            seed=seed,
-            index=index,
-        )
+        request = as_request(prompt, settings)
         length = len(prompt_tokens(self.tokenizer, request))
-        generation = Generation(logprobs=[] if logprobs else None, prompt_tokens=length)
-        pieces = GenerationStream(self.decode_loop(slots=1), request, generation)
+        returned, made = check_choices(n, best_of, stream)
         if stream:
-            return pieces
-        for _ in pieces:
-            pass
-        return generation
+            loop = self.decode_loop(slots=1, prefix_bytes=0)
+            return GenerationStream(loop, request, Generation.of(request, length))
+        choices = best(self.decode_loop(min(SLOTS, made)), request, length, returned, made)
+        return choices[0] if n is None else choices
 
-    def decode_loop(self, slots: int = SLOTS) -> DecodeLoop:
-        """A new loop that decodes up to `slots` sequences at once.
+    def decode_loop(self, slots: int = SLOTS, prefix_bytes: int = PREFIX_BYTES) -> DecodeLoop:
+        """A new loop that decodes up to `slots` sequences at once, and keeps prompts it has read in
+        `prefix_bytes` of memory.
 
         Raises `InputError` for a model without text.
         """
         sampler, tokenizer = self.text_sampler, self.tokenizer
-        return DecodeLoop(self.backend.decoder(slots), tokenizer, sampler.block_size, sampler.end_tokens)
+        ends, decoder = sampler.end_tokens, self.backend.decoder(slots)
+        return DecodeLoop(decoder, tokenizer, sampler.block_size, self._score, ends, prefix_bytes)
+
+    def _score(self, tokens: Sequence[int]) -> Array:
+        """The logits after each of `tokens`, (T, V)."""
+        logits: Array = self.run(self.text_sampler.score_graph, {"tokens": [list(tokens)]})["logits"][0]
+        return logits
 
     @property
     def text_sampler(self) -> TextSampler:
@@ -349,7 +345,7 @@ class Engine:
         spec, sampler = self.manifest.sample, self.text_sampler
         length = math.prod(map(int, spec.shape))
         decoder = self.backend.decoder(min(SLOTS, len(seeds)))
-        loop = DecodeLoop(decoder, self.tokenizer, sampler.block_size)  # goes on after an end
+        loop = DecodeLoop(decoder, self.tokenizer, sampler.block_size, self._score)  # goes on after an end
         made: dict[int, list[int]] = {}
         for seed, index in zip(seeds, indices, strict=True):
             request = GenerationRequest(

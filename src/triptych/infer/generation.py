@@ -1,80 +1,32 @@
-"""What a caller asks of a text model, and what it gets back."""
+"""Texts as a caller gets them: whole, in pieces, or the best of several."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Any
 
 import msgspec
 
-from triptych.bundle.noise import MAX_SEED, check_seed
-from triptych.errors import InputError
-
-if TYPE_CHECKING:
-    from triptych.infer.decoding import DecodeLoop, TokenEvent
-
-T = TypeVar("T")
-FinishReason = Literal["length", "stop"]
-MAX_STOPS = 16
-
-
-class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A prompt, and how to go on from it.
-
-    `temperature` 0 takes the likeliest token; `top_k` keeps that many tokens (0: all); `top_p` keeps the
-    likeliest tokens that together have that probability. The noise of choice number `index` is that of
-    (`seed`, `index`).
-    """
-
-    prompt: str | tuple[int, ...]
-    max_tokens: int = 16
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    stop: tuple[str, ...] = ()
-    seed: int = 0
-    index: int = 0
-
-    def check(self) -> None:
-        """Raise `InputError` for the first setting that is out of its range."""
-        require(
-            "max_tokens",
-            self.max_tokens,
-            is_whole(self.max_tokens) and self.max_tokens >= 1,
-            "an integer from 1",
-        )
-        require(
-            "temperature", self.temperature, is_within(self.temperature, 0.0, 100.0), "a number from 0 to 100"
-        )
-        require(
-            "top_k", self.top_k, is_whole(self.top_k) and self.top_k >= 0, "an integer from 0 (all tokens)"
-        )
-        require(
-            "top_p",
-            self.top_p,
-            is_within(self.top_p, 0.0, 1.0) and self.top_p > 0,
-            "a number above 0, up to 1",
-        )
-        stops = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
-        require(
-            "stop", self.stop, stops and len(self.stop) <= MAX_STOPS, f"up to {MAX_STOPS} strings, none empty"
-        )
-        is_index = is_whole(self.index) and 0 <= self.index <= MAX_SEED
-        require("index", self.index, is_index, f"an integer from 0 to {MAX_SEED}")
-        check_seed(self.seed)
+from triptych.errors import InputError, nearest
+from triptych.infer.decoding import DecodeLoop, FinishReason, TokenEvent
+from triptych.infer.request import MAX_CHOICES, GenerationRequest, as_tuple, is_whole, require
 
 
 @dataclass(slots=True)
 class Generation:
-    """A finished text: without the prompt, and without the stop string that ended it."""
+    """A finished text: without the prompt unless it was to be echoed, and without the stop string that ended
+    it.
+
+    `logprobs` and `top_logprobs` have an entry for each of `token_ids`, if they were asked for.
+    """
 
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
-    logprobs: list[float] | None = None
+    logprobs: list[float | None] | None = None
     prompt_tokens: int = 0
+    top_logprobs: list[dict[int, float]] | None = None
 
     def add(self, event: TokenEvent) -> None:
         """Take in the next token."""
@@ -83,6 +35,15 @@ class Generation:
         self.finish_reason = event.finish_reason
         if self.logprobs is not None:
             self.logprobs.append(event.logprob)
+        if self.top_logprobs is not None:
+            self.top_logprobs.append(dict(event.top))
+
+    @classmethod
+    def of(cls, request: GenerationRequest, prompt_tokens: int) -> Generation:
+        """An empty one, which keeps what the request asks for."""
+        logprobs: list[float | None] | None = [] if request.logprobs else None
+        top: list[dict[int, float]] | None = [] if request.top_logprobs else None
+        return cls(logprobs=logprobs, prompt_tokens=prompt_tokens, top_logprobs=top)
 
 
 class GenerationStream:
@@ -104,28 +65,65 @@ class GenerationStream:
         self._loop.cancel(self._id)
 
 
-def as_tuple(name: str, values: Iterable[T], valid: str) -> tuple[T, ...]:
-    """The values as a tuple; `InputError` when there is nothing to go through."""
-    require(name, values, isinstance(values, Iterable), valid)
-    return tuple(values)
+def as_request(prompt: str | Sequence[int], settings: Mapping[str, Any]) -> GenerationRequest:
+    """The request that a call's arguments stand for."""
+    given = dict(settings)
+    if "stop" in given:
+        stop = given["stop"]
+        given["stop"] = (stop,) if isinstance(stop, str) else as_tuple("stop", stop, "a string, or several")
+    if isinstance(bias := given.get("logit_bias"), Mapping):
+        given["logit_bias"] = dict(bias)
+    known = GenerationRequest.__struct_fields__
+    for name in given:
+        if name not in known:
+            valid, remedy = ", ".join(known), nearest(name, known)
+            raise InputError("is no setting of a text", where=name, valid=valid, remedy=remedy)
+    prompt = prompt if isinstance(prompt, str) else as_tuple("prompt", prompt, "text or token ids")
+    return GenerationRequest(prompt=prompt, **given)
 
 
-def require(name: str, value: object, holds: bool, valid: str) -> None:
-    """Raise `InputError` unless the setting `name` holds."""
-    if not holds:
-        raise InputError(f"got {value!r}", where=name, valid=valid)
-
-
-def is_whole(value: object) -> bool:
-    """Whether a value is an integer, and not a truth value."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_within(value: object, low: float, high: float) -> bool:
-    """Whether a value is a finite number from low to high."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and low <= value <= high
+def check_choices(n: int | None, best_of: int | None, stream: bool) -> tuple[int, int]:
+    """How many texts to return, and how many to make. Raises `InputError` for what cannot be, or does
+    nothing."""
+    require(
+        "n", n, n is None or (is_whole(n) and 1 <= n <= MAX_CHOICES), f"an integer from 1 to {MAX_CHOICES}"
     )
+    returned = n or 1
+    valid = f"an integer from n = {returned} to {MAX_CHOICES}"
+    fits = best_of is None or (is_whole(best_of) and returned <= best_of <= MAX_CHOICES)
+    require("best_of", best_of, fits, valid)
+    if stream and (n is not None or best_of is not None):
+        where = "n" if n is not None else "best_of"
+        raise InputError("does not go with stream", where=where, remedy="stream one text at a time, by index")
+    return returned, best_of or returned
+
+
+def best(
+    loop: DecodeLoop, request: GenerationRequest, length: int, returned: int, made: int
+) -> list[Generation]:
+    """The `returned` best of `made` texts, in the order of their indices where all are returned.
+
+    Source: OpenAI, API reference, best_of: those with the highest log-probability per token. `length` is that
+    of the prompt, in tokens.
+    """
+    judged = msgspec.structs.replace(request, logprobs=request.logprobs or made > returned)
+    found: dict[int, Generation] = {}
+    for number in range(made):
+        own = msgspec.structs.replace(judged, index=request.index + number)
+        found[loop.add(own)] = Generation.of(judged, length)
+    while len(loop):
+        for event in loop.step():
+            found[event.id].add(event)
+    choices = list(found.values())
+    if made > returned:
+        start = length if request.echo else 0
+        choices = sorted(choices, key=lambda choice: mean_logprob(choice, start), reverse=True)[:returned]
+    for choice in choices if not request.logprobs else ():
+        choice.logprobs = None
+    return choices
+
+
+def mean_logprob(generation: Generation, start: int) -> float:
+    """Log-probability per token from token `start` on, in nats."""
+    found = [logprob for logprob in (generation.logprobs or ())[start:] if logprob is not None]
+    return sum(found) / max(1, len(found))

@@ -70,6 +70,7 @@ class OnnxRuntimeDecoder:
         shape = (rows, sampler.kv_heads, sampler.block_size, sampler.head_dim)
         past = [spec.name for spec in record.inputs if spec.name.startswith("past_")]
         self._memory = {name: np.zeros(shape, np.float32) for name in past}
+        self.cache_bytes = sum(memory.nbytes for memory in self._memory.values())
         self._vocab_size, self._block_size = sampler.vocab_size, sampler.block_size
         self._steps: dict[tuple[int, int], Reading] = {}
 
@@ -97,6 +98,19 @@ class OnnxRuntimeDecoder:
         """Copy row `source` over row `destination`."""
         for memory in self._memory.values():
             memory[destination] = memory[source]
+
+    def past_bytes(self, length: int) -> int:
+        """How much memory the past of `length` tokens takes when it is saved."""
+        return sum(memory[0, :, :length].nbytes for memory in self._memory.values())
+
+    def save(self, slot: int, length: int) -> list[Array]:
+        """A copy of the first `length` positions of row `slot`."""
+        return [memory[slot, :, :length].copy() for memory in self._memory.values()]
+
+    def restore(self, slot: int, past: Sequence[Array]) -> None:
+        """Put what `save` gave into row `slot`, from the beginning."""
+        for memory, held in zip(self._memory.values(), past, strict=True):
+            memory[slot, :, : held.shape[1]] = held
 
     def _step(self, start: int, rows: int) -> Reading:
         """The reading of one token into each of `rows` rows from `start` on."""

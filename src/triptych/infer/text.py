@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from triptych.bundle.manifest import TOKENIZER
 from triptych.errors import BundleRefused, InputError
 
+DECODED, SHORT = 8192, 4  # growing texts decode few tokens at a time, the same ones again and again
 INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not yet a character
 
 
@@ -30,6 +32,7 @@ class Tokenizer:
             valid = f"the model's {vocab_size}, or fewer"
             raise BundleRefused(f"it has {size} tokens", where=where, valid=valid)
         self.vocab_size, self.start_token = vocab_size, start_token
+        self._decoded = lru_cache(DECODED)(self._decode)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; decoding them gives `text` again, else `InputError`.
@@ -50,6 +53,9 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
+        return self._decoded(tuple(ids)) if len(ids) <= SHORT else self._decode(ids)
+
+    def _decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 

@@ -14,7 +14,7 @@ import numpy as np
 from triptych.bundle import pictures
 from triptych.bundle.manifest import LatentSampler, TextSampler
 from triptych.errors import InputError
-from triptych.infer import DecodeLoop, Engine, GenerationRequest, load
+from triptych.infer import DecodeLoop, Engine, GenerationRequest, TokenEvent, load
 from triptych.infer.decoding import prompt_tokens
 from triptych.serve.bodies import as_json, as_npy, from_npy
 from triptych.serve.supervise.failure import Failure
@@ -109,7 +109,7 @@ class ModelHandler:
                 stream_id = self._readers[model, event.id]
                 done = event.finish_reason is not None
                 length = self._streams[stream_id].prompt_tokens if done else 0
-                piece = TextPiece(event.text, event.token_id, event.logprob, event.finish_reason, length)
+                piece = as_piece(event, length, self._engines[model])
                 events.append(StreamEvent(stream_id, self._encode(piece), done))
                 if done:
                     self._forget(stream_id)
@@ -130,6 +130,19 @@ class ModelHandler:
         text = self._streams.pop(stream_id)
         del self._readers[text.model, text.id]
         return text
+
+
+def as_piece(event: TokenEvent, prompt_tokens: int, engine: Engine) -> TextPiece:
+    """What the node is told of a token."""
+    return TextPiece(
+        event.text,
+        event.token_id,
+        event.logprob,
+        event.finish_reason,
+        prompt_tokens,
+        tuple((engine.tokenizer.decode([token]), logprob) for token, logprob in event.top),
+        event.is_prompt,
+    )
 
 
 def sample(engine: Engine, works: Sequence[SampleWork]) -> list[Answer]:

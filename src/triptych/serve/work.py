@@ -49,20 +49,31 @@ class TextWork(Work, frozen=True, tag="text"):
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
     stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    echo: bool = False
 
 
 class TextPiece(msgspec.Struct, frozen=True, array_like=True):
     """One token of a continuation: its text may be empty while it is held back.
 
-    The last one has a `finish_reason`, and says how many tokens the prompt had.
+    The last one has a `finish_reason`, and says how many tokens the prompt had. `top` are the likeliest
+    tokens at its place, their texts and log-probabilities. Tokens of an echoed prompt come first.
     """
 
     text: str
     token_id: int
-    logprob: float
+    logprob: float | None = None
     finish_reason: str | None = None
     prompt_tokens: int = 0
+    top: tuple[tuple[str, float], ...] = ()
+    is_prompt: bool = False
 
 
 AnyWork = SampleWork | RunWork | ProbeWork | TextWork

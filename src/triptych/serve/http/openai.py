@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -66,16 +67,16 @@ async def complete(exchange: Exchange) -> None:
     seed = new_seed() if body.seed is None else body.seed
     prompts = as_prompts(body.prompt)
     works = as_works(exchange, body, prompts, seed)
-    echoes = [str(work.prompt) if body.echo else "" for work in works]
     watch_task(exchange)
-    answer = Completion(model, body.logprobs is not None, echoes)
+    answer = Completion(model, body.logprobs is not None, len(works))
     headers = [*model.headers, (b"triptych-seed", b"%d" % seed)]
     if body.stream:
-        usage = body.stream_options is not None and body.stream_options.include_usage
-        await stream(exchange, answer, works, headers, len(prompts), usage)
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        await stream(exchange, answer, works, headers, len(prompts), with_usage)
     else:
-        choices = await collect(exchange, works)
-        await exchange.answer(200, encode(answer.whole(choices, len(prompts))), JSON, headers)
+        made = await collect(exchange, works)
+        choices = best(made, len(prompts), body.n or 1)
+        await exchange.answer(200, encode(answer.whole(choices, usage(made, len(prompts)))), JSON, headers)
 
 
 def as_prompts(prompt: Any) -> list[str | tuple[int, ...]]:
@@ -105,17 +106,12 @@ def as_works(
     exchange: Exchange, body: CompletionBody, prompts: Sequence[str | tuple[int, ...]], seed: int
 ) -> list[TextWork]:
     """One piece of work per choice; the noise of choice `index` depends on nothing else asked for."""
-    limits, n = exchange.gateway.settings.limits, body.n or 1
+    limits, n = exchange.gateway.settings.limits, choices_of(body)
     max_tokens = MAX_TOKENS if body.max_tokens is None else body.max_tokens
     check_limit("n", n * len(prompts), limits.rows)
     check_limit("max_tokens", max_tokens, limits.tokens)
     check_limit("n times max_tokens", n * len(prompts) * max_tokens, limits.tokens)
-    if body.echo and not all(isinstance(prompt, str) for prompt in prompts):
-        raise InputError("needs a prompt of text", where="echo", valid="false when the prompt is token ids")
-    if body.echo and body.logprobs is not None:
-        raise InputError(
-            "has no log-probabilities of the prompt", where="echo", valid="false with `logprobs`"
-        )
+    biases = as_biases(body.logit_bias or {})
     return [
         TextWork(
             body.model,
@@ -126,17 +122,55 @@ def as_works(
             temperature=1.0 if body.temperature is None else body.temperature,
             top_k=body.top_k or 0,
             top_p=1.0 if body.top_p is None else body.top_p,
+            min_p=body.min_p or 0.0,
+            repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+            frequency_penalty=body.frequency_penalty or 0.0,
+            presence_penalty=body.presence_penalty or 0.0,
+            logit_bias=biases,
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+            logprobs=body.logprobs is not None or n > (body.n or 1),
+            top_logprobs=body.logprobs or 0,
+            echo=bool(body.echo),
         )
         for prompt in prompts
         for index in range(n)
     ]
 
 
+def as_biases(given: dict[str, float]) -> dict[int, float]:
+    """Biases by token id, whose JSON names are texts."""
+    try:
+        return {int(token): bias for token, bias in given.items()}
+    except ValueError as error:
+        raise InputError(str(error), where="logit_bias", valid="token ids as names") from error
+
+
+def choices_of(body: CompletionBody) -> int:
+    """How many texts are made for each prompt. Raises `InputError` for what cannot be, or does nothing."""
+    n = body.n or 1
+    if body.best_of is None:
+        return n
+    if body.stream:
+        raise InputError("does not go with `stream`", where="best_of", valid="null with `stream`")
+    if body.best_of < n:
+        raise InputError(f"got {body.best_of}", where="best_of", valid=f"{n} (`n`) or more")
+    return body.best_of
+
+
+def best(choices: Sequence[Choice], prompts: int, n: int) -> list[Choice]:
+    """The `n` choices of each prompt with the highest log-probability per token, or all as they are."""
+    each = len(choices) // prompts
+    if each == n:
+        return list(choices)
+    groups = [choices[start : start + each] for start in range(0, len(choices), each)]
+    ranked = [sorted(group, key=lambda choice: choice.mean_logprob, reverse=True) for group in groups]
+    return [choice for group in ranked for choice in group[:n]]
+
+
 class Completion:
     """The JSON of one completion, whole or piece by piece."""
 
-    def __init__(self, model: Model, logprobs: bool, echoes: Sequence[str]) -> None:
+    def __init__(self, model: Model, logprobs: bool, choices: int) -> None:
         self._base = {
             "id": f"cmpl-{secrets.token_hex(12)}",
             "object": "text_completion",
@@ -144,48 +178,46 @@ class Completion:
             "model": model.name,
             "system_fingerprint": model.version,
         }
-        self._logprobs, self._echoes = logprobs, list(echoes)
-        self._offsets = [len(echo) for echo in echoes]
+        self._logprobs, self._offsets = logprobs, [0] * choices
 
-    def whole(self, choices: Sequence[Choice], prompts: int) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Choice], used: dict[str, int]) -> dict[str, Any]:
         """The answer without streaming."""
-        parts = [
-            self._choice(index, choice.text, choice.tokens, choice.logprobs, choice.finish_reason)
-            for index, choice in enumerate(choices)
-        ]
-        return {**self._base, "choices": parts, "usage": usage(choices, prompts)}
+        parts = [self._choice(index, choice) for index, choice in enumerate(choices)]
+        return {**self._base, "choices": parts, "usage": used}
 
     def chunk(self, index: int, piece: TextPiece) -> dict[str, Any]:
         """One event of a stream."""
-        part = self._choice(index, piece.text, [piece.text], [piece.logprob], piece.finish_reason)
-        return {**self._base, "choices": [part]}
+        choice = Choice()
+        choice.add(piece)
+        return {**self._base, "choices": [self._choice(index, choice)]}
 
     def last(self, choices: Sequence[Choice], prompts: int) -> dict[str, Any]:
         """The event that tells the usage, after all others."""
         return {**self._base, "choices": [], "usage": usage(choices, prompts)}
 
-    def _choice(
-        self, index: int, text: str, tokens: list[str], logprobs: list[float], finish_reason: str | None
-    ) -> dict[str, Any]:
-        echo, self._echoes[index] = self._echoes[index], ""
-        start = self._offsets[index]
-        self._offsets[index] += len(text)
-        shown = None
+    def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
+        start, shown = self._offsets[index], None
+        self._offsets[index] += len(choice.text)
         if self._logprobs:
-            offsets = [start + len("".join(tokens[:number])) for number in range(len(tokens))]
+            lengths = accumulate(map(len, choice.tokens), initial=start)
             shown = {
-                "tokens": tokens,
-                "token_logprobs": logprobs,
-                "top_logprobs": None,
-                "text_offset": offsets,
+                "tokens": choice.tokens,
+                "token_logprobs": choice.logprobs,
+                "top_logprobs": choice.top if any(choice.top) else None,
+                "text_offset": list(lengths)[:-1],
             }
-        return {"index": index, "text": echo + text, "logprobs": shown, "finish_reason": finish_reason}
+        return {
+            "index": index,
+            "text": choice.text,
+            "logprobs": shown,
+            "finish_reason": choice.finish_reason,
+        }
 
 
 def usage(choices: Sequence[Choice], prompts: int) -> dict[str, int]:
     """Tokens read and made; a prompt counts once, however many choices it has."""
     read = sum(choice.prompt_tokens for choice in choices[:: len(choices) // prompts])
-    made = sum(len(choice.tokens) for choice in choices)
+    made = sum(choice.made for choice in choices)
     return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
 
 

@@ -40,31 +40,34 @@ Token = Annotated[int, Meta(ge=0, lt=2**31)]
 Prompt = str | list[Token] | list[str] | list[list[Token]]
 Temperature = Annotated[float, Meta(ge=0, le=100, description="0 takes the likeliest token")]
 TopK = Annotated[int, Meta(ge=0, lt=2**31, description="draw from this many likeliest tokens; 0 is all")]
+Penalty = Annotated[float, Meta(ge=-2, le=2, description="0 is none")]
 Stops = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(max_length=16)]
 
 
 class CompletionBody(Body, frozen=True):
-    """`POST /v1/completions`, as OpenAI describes it; `top_k` is an addition."""
+    """`POST /v1/completions`, as OpenAI has it; `top_k`, `min_p` and `repetition_penalty` are additions."""
 
     model: str
     prompt: Any = ""
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, description="0 only with `echo`")] | None = None
     temperature: Temperature | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     top_k: (
         Annotated[int, Meta(ge=0, lt=2**31, description="draw from this many likeliest tokens; 0 is all")]
         | None
     ) = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100, description="1 is none")] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     stop: Annotated[str, Meta(min_length=1)] | Stops | None = None
     seed: Seed | None = None
     n: Annotated[int, Meta(ge=1)] | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=0, description="0: of each chosen token")] | None = None
+    best_of: Annotated[int, Meta(ge=1, description="make this many, return the `n` best")] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20, description="of this many likeliest tokens")] | None = None
     echo: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
     suffix: Annotated[str, Meta(max_length=0)] | None = None
-    logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
-    best_of: Annotated[int, Meta(ge=1, le=1)] | None = None
-    frequency_penalty: Annotated[float, Meta(ge=0, le=0)] | None = None
-    presence_penalty: Annotated[float, Meta(ge=0, le=0)] | None = None

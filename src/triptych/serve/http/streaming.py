@@ -16,17 +16,36 @@ class Choice:
     def __init__(self) -> None:
         self.text = ""
         self.tokens: list[str] = []
-        self.logprobs: list[float] = []
+        self.logprobs: list[float | None] = []
+        self.top: list[dict[str, float] | None] = []
         self.finish_reason: str | None = None
-        self.prompt_tokens = 0
+        self.prompt_tokens = self.made = 0
 
     def add(self, piece: TextPiece) -> None:
         """Take in the next piece."""
         self.text += piece.text
         self.tokens.append(piece.text)
         self.logprobs.append(piece.logprob)
+        self.top.append(likeliest(piece))
+        self.made += not piece.is_prompt
         self.finish_reason = piece.finish_reason
         self.prompt_tokens = piece.prompt_tokens or self.prompt_tokens
+
+    @property
+    def mean_logprob(self) -> float:
+        """Log-probability of the tokens made, in nats per token."""
+        made = [logprob for logprob in self.logprobs[len(self.logprobs) - self.made :] if logprob is not None]
+        return sum(made) / max(1, len(made))
+
+
+def likeliest(piece: TextPiece) -> dict[str, float] | None:
+    """The likeliest tokens at a piece's place, and the one that is there; None if they were not asked for."""
+    if not piece.top or piece.logprob is None:
+        return None
+    found = {piece.text: piece.logprob} if piece.text else {}
+    for text, logprob in piece.top:
+        found[text] = max(logprob, found.get(text, logprob))
+    return found
 
 
 async def collect(exchange: Exchange, works: Sequence[TextWork]) -> list[Choice]:
