@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import re
-import shutil
 import socket
 import statistics
 import subprocess
@@ -12,94 +11,112 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from triptych.bench.comparison import Comparison
+from triptych.bench.load import Burst, Target, burst
 from triptych.demo.server import Server
-from triptych.errors import ConfigError, TriptychError
+from triptych.errors import TriptychError
 
 WORKERS, CONNECTIONS = 2, 32
 ROUNDS, ROUND_S = 5, 3
 BODY = '{"n": 1}'
-SCRIPT = f"wrk.method, wrk.body, wrk.headers['Content-Type'] = 'POST', '{BODY}', 'application/json'\n"
+NPY = "application/x-npy"
+SEED = 7
+TOLERANCE = 1e-5  # of a float32 in [0, 1] behind two matrix products of at most 400 terms
 START_TIMEOUT_S = 60.0
-UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+EAGER = f"FastAPI, uvicorn with {WORKERS} workers, eager PyTorch per request"
+ROWS = (  # claim, reference and its target, our target
+    ("JSON", EAGER, "reference json", "ours json"),
+    ("JSON", f"{EAGER}, its return type declared", "reference typed json", "ours json"),
+    ("npy", f"{EAGER}, npy as well", "reference npy", "ours npy"),
+    ("npy", f"{EAGER}, JSON", "reference json", "ours npy"),
+)
 
 
-class Burst(NamedTuple):
-    """What one round of load saw."""
+def compare_serving(rounds: int = ROUNDS, round_s: int = ROUND_S) -> list[Comparison]:
+    """One sample per request, 32 connections, two processes that compute on either side, all up at once.
 
-    requests_per_second: float
-    p99_ms: float
-
-
-def compare_serving() -> list[Comparison]:
-    """One sample per request, JSON, 32 connections, two processes that compute on either side."""
-    if shutil.which("wrk") is None:
-        raise ConfigError("`wrk` is not installed", where="bench serve", remedy="`make system`")
+    The targets take turns, and a row's ratio is that of neighbours in time.
+    """
     from triptych.bench.eager_server import decoder
     from triptych.learn.export import export
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "post.lua").write_text(SCRIPT)
         bundle = export(decoder(), folder / "decoder")
         with (
-            eager_server() as reference,
+            eager_server() as eager,
             Server([bundle], workers=WORKERS, log=folder / "serve.log") as server,
         ):
-            ours = f"{server.address}/v1/models/decoder/sample"
-            equal = same_kind_of_answer(reference, ours)
-            urls = reference, ours
-            bursts = [[load(url, folder / "post.lua") for url in urls] for _ in range(1 + ROUNDS)][1:]
-    theirs, mine = zip(*bursts, strict=True)
-    return [comparison(list(theirs), list(mine), equal)]
+            targets = targets_of(eager, f"{server.address}/v1/models/decoder/sample")
+            equal = check_answers(targets)
+            bursts: dict[str, list[Burst]] = {key: [] for key in targets}
+            for turn in range(1 + rounds):
+                for key, target in targets.items():
+                    seen = burst(target, connections=CONNECTIONS, seconds=round_s, folder=folder)
+                    if turn:  # the first one warms up
+                        bursts[key].append(seen)
+    return [comparison(row, bursts, equal) for row in ROWS]
 
 
-def comparison(theirs: list[Burst], mine: list[Burst], equal: str) -> Comparison:
-    """The rounds as seconds per request, and beside them the rates and the slowest percent."""
+def targets_of(eager: str, ours: str) -> dict[str, Target]:
+    """What is measured, by name, neighbours next to each other."""
+    return {
+        "reference json": Target(f"{eager}/sample", BODY),
+        "ours json": Target(ours, BODY),
+        "reference typed json": Target(f"{eager}/typed", BODY),
+        "ours npy": Target(ours, BODY, NPY),
+        "reference npy": Target(f"{eager}/npy", BODY),
+    }
+
+
+def comparison(row: tuple[str, str, str, str], bursts: Mapping[str, list[Burst]], equal: str) -> Comparison:
+    """The rounds as seconds per request, and beside them the rates and the slowest percent of either side."""
+    form, reference, theirs, mine = row
+    medians = {
+        side: {field: statistics.median(getattr(b, field) for b in bursts[key]) for field in Burst._fields}
+        for side, key in (("reference", theirs), ("ours", mine))
+    }
     return Comparison(
-        claim=f"HTTP, one sample per request as JSON, {CONNECTIONS} connections",
-        reference="FastAPI, uvicorn with 2 workers, eager PyTorch per request",
+        claim=f"HTTP, one sample per request as {form}, {CONNECTIONS} connections",
+        reference=reference,
         ours=f"triptych serve --workers {WORKERS}",
         threads=1,
-        reference_s=[1 / burst.requests_per_second for burst in theirs],
-        ours_s=[1 / burst.requests_per_second for burst in mine],
+        reference_s=[1 / b.requests_per_second for b in bursts[theirs]],
+        ours_s=[1 / b.requests_per_second for b in bursts[mine]],
         equal=equal,
-        details={
-            side: {field: statistics.median(getattr(b, field) for b in bursts) for field in Burst._fields}
-            for side, bursts in (("reference", theirs), ("ours", mine))
-        },
+        details={**medians, "p99_share": medians["ours"]["p99_ms"] / medians["reference"]["p99_ms"]},
     )
 
 
 @contextmanager
 def eager_server() -> Iterator[str]:
-    """The reference, running; its URL."""
+    """The reference, running; its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/sample"
+    address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "uvicorn", "triptych.bench.eager_server:app", "--log-level", "warning"]
     process = subprocess.Popen([*command, "--no-access-log", "--port", str(port), "--workers", str(WORKERS)])
     try:
-        wait_for(url)
-        yield url
+        wait_for(Target(f"{address}/sample", BODY))
+        yield address
     finally:
         process.terminate()
         process.wait()
 
 
-def wait_for(url: str) -> None:
-    """Return once `url` answers. Raises: TriptychError if it does not within a minute."""
+def wait_for(target: Target) -> None:
+    """Return once there is an answer. Raises: TriptychError if there is none within a minute."""
     until_s = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            samples(url)
+            samples(target)
             return
         except OSError as error:
             if time.monotonic() > until_s:
@@ -107,27 +124,38 @@ def wait_for(url: str) -> None:
             time.sleep(0.1)
 
 
-def samples(url: str) -> np.ndarray:
+def samples(target: Target) -> np.ndarray:
     """The samples of one answer."""
-    request = urllib.request.Request(url, BODY.encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(target.url, target.body.encode(), dict(target.headers))
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return np.array(json.load(answer)["samples"], np.float32)
+        content = answer.read()
+        if answer.headers["Content-Type"] == NPY:
+            return np.asarray(np.load(io.BytesIO(content)))
+    return np.array(json.loads(content)["samples"], np.float32)
 
 
-def same_kind_of_answer(reference: str, ours: str) -> str:
-    """Both sides give samples of one shape, finite and in [0, 1]; their noise differs by design."""
-    for url in (reference, ours):
-        found = samples(url)
-        if found.shape != (1, 1, 28, 28) or not ((found >= 0) & (found <= 1)).all():
-            raise TriptychError(f"got {found.shape}", where=url, valid="(1, 1, 28, 28) in [0, 1]")
-    return "one shape, all in [0, 1]"
+def check_answers(targets: Mapping[str, Target]) -> str:
+    """Every target answers a seed with what the model makes of that side's noise of the seed.
 
+    Raises: TriptychError if one does not.
+    """
+    import torch
 
-def load(url: str, script: Path) -> Burst:
-    """One round of wrk. Raises: TriptychError if any answer was not 200."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_S}s", "--latency", "-s", str(script), url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rate, slow = re.search(r"Requests/sec: +([\d.]+)", said), re.search(r"99% +([\d.]+)(us|ms|s)", said)
-    if "Non-2xx" in said or "Socket errors" in said or rate is None or slow is None:
-        raise TriptychError(said, where=url, valid="200 for every request")
-    return Burst(float(rate[1]), float(slow[1]) * UNITS_MS[slow[2]])
+    from triptych.bench import eager_server as eager
+    from triptych.bundle import noise
+
+    with torch.inference_mode():
+        wanted = {
+            "ours": eager.model.decode(torch.from_numpy(noise.normal([SEED], [0], (eager.LATENT,)))),
+            "reference": eager.model.decode(eager.noise(1, SEED)),
+        }
+    worst = 0.0
+    for key, target in targets.items():
+        found = samples(target._replace(body=json.dumps({"n": 1, "seed": SEED})))
+        expected = wanted[key.partition(" ")[0]].numpy()
+        if found.shape != expected.shape or not np.abs(found - expected).max() <= TOLERANCE:
+            raise TriptychError(
+                "is not what the model decodes", where=key, valid=f"the samples of seed {SEED}"
+            )
+        worst = max(worst, float(np.abs(found - expected).max()))
+    return f"the model's samples of either side's noise, within {worst:.1g}"

@@ -100,3 +100,5 @@ class Server:
             self._process.kill()
             self.exit_code = self._process.wait()
         self._reader.join(5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
