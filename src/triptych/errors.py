@@ -14,10 +14,14 @@
     ├── ExportError            a model cannot be written as a bundle, or its graphs fail the parity gate
     ├── InputError             a request or call has an input the model does not take (HTTP 400)
     ├── NotFoundError          no such model, graph or job (HTTP 404)
+    ├── ConflictError          it contradicts what is there already (HTTP 409)
     └── ServeError             the serving side cannot answer
         ├── Overloaded         the queue is full: try again later (HTTP 503)
         ├── Draining           the server is shutting down (HTTP 503)
         ├── DeadlineExceeded   the request's deadline passed (HTTP 504)
+        ├── BrokerUnavailable  RabbitMQ is away, or takes nothing for now: try again later (HTTP 503)
+        ├── StorageFull        there is no room left to keep a job safe (HTTP 507)
+        ├── StoreDamaged       what a store holds is not what was written there (HTTP 500)
         ├── WorkerDied         a worker process died while it held the work
         ├── Poison             the work killed its worker every time it was tried (HTTP 500)
         └── SupervisorFailed   restarts exceeded max_restarts in max_seconds
@@ -105,6 +109,10 @@ class NotFoundError(TriptychError):
     """No such model, graph or job."""
 
 
+class ConflictError(TriptychError):
+    """What is asked contradicts what is there already."""
+
+
 class ServeError(TriptychError):
     """The serving side cannot answer."""
 
@@ -119,6 +127,18 @@ class Draining(ServeError):
 
 class DeadlineExceeded(ServeError):
     """The request's deadline passed before it was answered."""
+
+
+class BrokerUnavailable(ServeError):
+    """The broker is away, or takes nothing for now."""
+
+
+class StorageFull(ServeError):
+    """There is no room left to keep a job safe."""
+
+
+class StoreDamaged(ServeError):
+    """What a store holds is not what was written there."""
 
 
 class WorkerDied(ServeError):

@@ -1,0 +1,272 @@
+"""The embedded broker: jobs in an SQLite file of one process, or in memory (a store without a file)."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import time
+from itertools import count
+from pathlib import Path
+
+from triptych.errors import ConfigError
+from triptych.serve.brokers import table
+from triptych.serve.brokers.job import BrokerStatistics, Job, Lease, Record, State
+from triptych.serve.brokers.options import BrokerOptions
+from triptych.serve.brokers.writer import MEMORY, Writer
+
+FORGET_EVERY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class SqliteBroker:
+    """See `Broker`. One process owns the file; opening it in another is an error.
+
+    Args:
+        path: the file, made if need be with its folder; `:memory:` keeps nothing beyond this object.
+
+    Attributes:
+        name: of this store, never changing; known once started.
+
+    Raises: ConfigError if the file cannot be had, StoreDamaged if it is not a whole store.
+    """
+
+    def __init__(self, path: str | Path = MEMORY, options: BrokerOptions | None = None) -> None:
+        self.options, self.path = options or BrokerOptions(), str(path)
+        self._lock = None if self.path == MEMORY else lock(Path(self.path))
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._writer = Writer(self.path, table.SCHEMA, self.options.size_bytes)
+        except BaseException:
+            self._unlock()
+            raise
+        self.name = ""
+        self._tags = count(1)
+        self._leases: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._taking = 0
+        self._changed = asyncio.Event()
+        self._published = self._settled = self._redelivered = self._dead_lettered = self._damaged = 0
+        self._forget_at_s = 0.0
+
+    async def start(self) -> SqliteBroker:
+        """Queue again what an earlier process had taken: it is nobody's now."""
+        self.name = await self._writer.call(table.name)
+        found = await self._writer.call(table.put_all_back)
+        if found:
+            log.warning("%s: %d jobs were under way when it was last closed: queued again", self.path, found)
+        return self
+
+    async def publish(self, job: Job) -> str:
+        """See `Broker`."""
+        id, is_new = await self._writer.call(lambda db: table.insert(db, job, self.options.capacity))
+        self._published += is_new
+        self._changed.set()
+        self._forget()
+        return id
+
+    async def take(self, demand: int) -> list[Lease]:
+        """See `Source`."""
+        while True:
+            self._changed.clear()
+            free = min(demand, self.options.in_flight - len(self._leases) - self._taking)
+            leases = await self._lease(free) if free > 0 else []
+            if leases:
+                return leases
+            await self._changed.wait()
+
+    async def ack(self, lease: Lease, result: bytes, *, failed: bool = False) -> bool:
+        """See `Source`."""
+        if not self._holds(lease):
+            return False
+        is_end = await self.settle(lease.id, "failed" if failed else "done", result=result)
+        self._release(lease)
+        return is_end
+
+    async def nack(self, lease: Lease) -> None:
+        """See `Source`."""
+        if self._holds(lease):
+            await self._writer.call(lambda db: table.put_back(db, [lease.id]))
+            self._release(lease)
+
+    async def reject(self, lease: Lease, reason: str) -> None:
+        """See `Source`."""
+        if self._holds(lease):
+            await self.settle(lease.id, "dead", reason=reason)
+            self._release(lease)
+
+    async def extend(self, lease: Lease) -> bool:
+        """See `Source`."""
+        if not self._holds(lease):
+            return False
+        self._hold(lease)
+        return True
+
+    async def get(self, id: str) -> Record:
+        """See `Broker`."""
+        return await self._writer.call(lambda db: table.read(db, id))
+
+    async def find(self, key: str) -> Record | None:
+        """The job of an idempotency key."""
+        return await self._writer.call(lambda db: table.find(db, key))
+
+    async def cancel(self, id: str) -> Record:
+        """See `Broker`."""
+        return await self._writer.call(lambda db: table.cancel(db, id))
+
+    async def settle(
+        self, id: str, state: State, *, result: bytes = b"", reason: str = "", deliveries: int = 0
+    ) -> bool:
+        """End a job, leased or not; false if it had ended before, or is not known here."""
+        is_end = await self._writer.call(lambda db: table.end(db, id, state, result, reason, deliveries))
+        self._settled += is_end
+        if is_end and state == "dead":
+            self._note_dead(id, reason)
+        return is_end
+
+    async def mark_running(self, id: str, deliveries: int) -> None:
+        """Write down that somebody works on a job."""
+        self._redelivered += deliveries > 1
+        await self._writer.call(lambda db: table.mark_running(db, id, deliveries))
+
+    async def unfinished(self) -> list[Record]:
+        """Every whole job that has not ended, oldest first."""
+        return await self._records("state IN ('queued', 'running') ORDER BY seq")
+
+    async def dead_letters(self, limit: int = 100) -> list[Record]:
+        """See `Broker`."""
+        return await self._records("state = 'dead' ORDER BY seq LIMIT ?", limit)
+
+    async def requeue(self, id: str) -> Record:
+        """See `Broker`."""
+        record = await self._writer.call(lambda db: table.requeue(db, id))
+        self._changed.set()
+        return record
+
+    async def statistics(self) -> BrokerStatistics:
+        """See `Broker`."""
+        levels = await self._writer.call(table.levels)
+        return BrokerStatistics(
+            queued=levels.get("queued", 0),
+            running=levels.get("running", 0),
+            dead=levels.get("dead", 0),
+            published=self._published,
+            settled=self._settled,
+            redelivered=self._redelivered,
+            dead_lettered=self._dead_lettered,
+            damaged=self._damaged,
+        )
+
+    async def close(self) -> None:
+        """See `Source`. What was out is queued again."""
+        for _, timer in self._leases.values():
+            timer.cancel()
+        if self._leases:
+            ids = list(self._leases)
+            self._leases.clear()
+            await self._writer.call(lambda db: table.put_back(db, ids))
+        await self._writer.close()
+        self._unlock()
+
+    async def _records(self, where: str, *values: object) -> list[Record]:
+        rows, damaged = await self._writer.call(lambda db: table.whole(db, where, values))
+        self._damaged += damaged
+        return [row.record() for row in rows]
+
+    async def _lease(self, demand: int) -> list[Lease]:
+        """Up to `demand` queued jobs. If the call is cancelled, they are queued again."""
+        self._taking += demand
+        asked = self._writer.call(lambda db: table.hand_out(db, demand, self.options.max_deliveries))
+        try:
+            found = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            asked.add_done_callback(self._undo)
+            raise
+        finally:
+            self._taking -= demand
+        self._damaged += found.damaged
+        for row in found.dead:
+            self._note_dead(row.id, f"handed out {row.deliveries} times")
+        leases = [Lease(row.id, row.body, row.deliveries, next(self._tags)) for row in found.rows]
+        for lease in leases:
+            self._hold(lease)
+            self._redelivered += lease.deliveries > 1
+        return leases
+
+    def _undo(self, asked: asyncio.Future[table.HandedOut]) -> None:
+        if not asked.cancelled() and asked.exception() is None:
+            self._put_back([row.id for row in asked.result().rows])
+
+    def _put_back(self, ids: list[str]) -> None:
+        """Queue jobs again, without waiting for it."""
+        self._writer.call(lambda db: table.put_back(db, ids)).add_done_callback(self._has_changed)
+
+    def _has_changed(self, done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._changed.set()
+
+    def _hold(self, lease: Lease) -> None:
+        """Start the clock of a lease."""
+        before = self._leases.get(lease.id)
+        if before is not None:
+            before[1].cancel()
+        timer = self._loop.call_later(self.options.lease_s, self._expire, lease)
+        self._leases[lease.id] = (lease.tag, timer)
+
+    def _holds(self, lease: Lease) -> bool:
+        return lease.id in self._leases and self._leases[lease.id][0] == lease.tag
+
+    def _release(self, lease: Lease) -> None:
+        if self._holds(lease):
+            self._leases.pop(lease.id)[1].cancel()
+            self._changed.set()
+
+    def _expire(self, lease: Lease) -> None:
+        log.warning("job %s was not settled within %g s: queued again", lease.id, self.options.lease_s)
+        self._release(lease)
+        self._put_back([lease.id])
+
+    def _note_dead(self, id: str, reason: str) -> None:
+        self._dead_lettered += 1
+        log.error("job %s is a dead letter: %s", id, reason)
+
+    def _forget(self) -> None:
+        """Now and then drop what ended long ago."""
+        if self._loop.time() >= self._forget_at_s:
+            self._forget_at_s = self._loop.time() + FORGET_EVERY_S
+            before_s = time.time() - self.options.retention_s
+            self._writer.call(lambda db: table.forget(db, before_s)).add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def lock(path: Path) -> int:
+    """Own the file at `path`: the descriptor to keep open. The kernel lets go of it with the process.
+
+    Raises: ConfigError if another process has it, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be written ({os.strerror(error.errno or 0).lower()})",
+            where=str(path),
+            remedy="choose another --jobs",
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            "another server has this store of jobs",
+            where=str(path),
+            remedy="give each its own --jobs, or share work through --broker",
+        ) from error
+    return descriptor

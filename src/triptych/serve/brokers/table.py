@@ -1,0 +1,255 @@
+"""The table of jobs in SQLite: what each step of a job's life does to its row. Nothing here waits or locks.
+
+Every row carries two CRC-32: of what was published, and of how it ended. A row that fails one is reported,
+put aside (state `damaged`), and never handed out or shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from triptych.errors import ConflictError, NotFoundError, Overloaded, StoreDamaged
+from triptych.serve.brokers.job import ENDED, Job, Record
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    key TEXT UNIQUE,
+    body BLOB NOT NULL,
+    body_crc INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    deliveries INTEGER NOT NULL DEFAULT 0,
+    result BLOB NOT NULL DEFAULT x'',
+    reason TEXT NOT NULL DEFAULT '',
+    end_crc INTEGER NOT NULL DEFAULT 0,
+    submitted_at_s REAL NOT NULL,
+    ended_at_s REAL NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX IF NOT EXISTS by_state ON jobs (state, seq);
+CREATE INDEX IF NOT EXISTS by_end ON jobs (ended_at_s) WHERE ended_at_s > 0;
+CREATE TABLE IF NOT EXISTS store (name TEXT NOT NULL) STRICT;
+INSERT INTO store SELECT lower(hex(randomblob(8))) WHERE NOT EXISTS (SELECT 1 FROM store);
+CREATE TABLE IF NOT EXISTS levels (state TEXT PRIMARY KEY, jobs INTEGER NOT NULL) STRICT;
+CREATE TRIGGER IF NOT EXISTS job_came AFTER INSERT ON jobs BEGIN
+    INSERT INTO levels VALUES (NEW.state, 1) ON CONFLICT (state) DO UPDATE SET jobs = jobs + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS job_changed AFTER UPDATE OF state ON jobs BEGIN
+    UPDATE levels SET jobs = jobs - 1 WHERE state = OLD.state;
+    INSERT INTO levels VALUES (NEW.state, 1) ON CONFLICT (state) DO UPDATE SET jobs = jobs + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS job_went AFTER DELETE ON jobs BEGIN
+    UPDATE levels SET jobs = jobs - 1 WHERE state = OLD.state;
+END;
+"""
+COLUMNS = "id, key, body, body_crc, state, deliveries, result, reason, end_crc, submitted_at_s, ended_at_s"
+
+log = logging.getLogger(__name__)
+
+
+class Row(NamedTuple):
+    """A row as it is stored; `COLUMNS` are its fields."""
+
+    id: str
+    key: str | None
+    body: bytes
+    body_crc: int
+    state: str
+    deliveries: int
+    result: bytes
+    reason: str
+    end_crc: int
+    submitted_at_s: float
+    ended_at_s: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is what was written."""
+        is_end_whole = not self.ended_at_s or self.end_crc == crc_of_end(
+            self.id, self.state, self.result, self.reason
+        )
+        return self.body_crc == crc_of_body(self.id, self.key or "", self.body) and is_end_whole
+
+    def record(self) -> Record:
+        """What callers see."""
+        fields = {
+            name: value for name, value in self._asdict().items() if "crc" not in name and name != "key"
+        }
+        return msgspec.convert(fields, Record)
+
+
+class HandedOut(NamedTuple):
+    """What `hand_out` found: rows to work on, rows that are dead now, rows that were damaged."""
+
+    rows: list[Row]
+    dead: list[Row]
+    damaged: int
+
+
+def crc_of_body(id: str, key: str, body: bytes) -> int:
+    """Covers what never changes."""
+    return crc32(body, crc32(f"{id}\0{key}\0".encode()))
+
+
+def crc_of_end(id: str, state: str, result: bytes, reason: str) -> int:
+    """Covers how a job ended."""
+    return crc32(result, crc32(f"{id}\0{state}\0{reason}\0".encode()))
+
+
+def insert(db: sqlite3.Connection, job: Job, capacity: int) -> tuple[str, bool]:
+    """The id that stands for `job`, and whether it is new."""
+    earlier = find(db, job.key) if job.key else None
+    if earlier is not None:
+        return same_job(earlier, job), False
+    waiting = levels(db).get("queued", 0)
+    if waiting >= capacity:
+        raise Overloaded(f"{waiting} jobs are waiting", where="jobs", remedy="try again later")
+    db.execute(
+        "INSERT INTO jobs (id, key, body, body_crc, state, submitted_at_s) VALUES (?, ?, ?, ?, 'queued', ?)",
+        (job.id, job.key or None, job.body, crc_of_body(job.id, job.key, job.body), time.time()),
+    )
+    return job.id, True
+
+
+def same_job(earlier: Record, job: Job) -> str:
+    """The id of the `earlier` job with `job`'s key.
+
+    Raises: ConflictError if it had another body.
+    """
+    if earlier.body != job.body:
+        raise ConflictError(
+            f"`{job.key}` was given to another job ({earlier.id})",
+            where="Idempotency-Key",
+            valid="one key for one body",
+            remedy="take a new key for a new job",
+        )
+    return earlier.id
+
+
+def find(db: sqlite3.Connection, key: str) -> Record | None:
+    """The job of an idempotency key."""
+    found = select(db, "key = ?", (key,))
+    return check(found[0]) if found else None
+
+
+def read(db: sqlite3.Connection, id: str) -> Record:
+    """The job of that id, or NotFoundError, or StoreDamaged."""
+    found = select(db, "id = ?", (id,))
+    if not found:
+        raise NotFoundError(f"there is no job `{id}`", where="job", remedy="ended jobs are forgotten in time")
+    return check(found[0])
+
+
+def check(row: Row) -> Record:
+    """A whole row's record."""
+    if not row.is_whole:
+        raise StoreDamaged(f"the row of job {row.id} is not what was written", where="jobs")
+    return row.record()
+
+
+def select(db: sqlite3.Connection, where: str, values: Iterable[object] = ()) -> list[Row]:
+    """The rows for which `where` holds, damaged or not."""
+    return [Row(*row) for row in db.execute(f"SELECT {COLUMNS} FROM jobs WHERE {where}", tuple(values))]
+
+
+def whole(db: sqlite3.Connection, where: str, values: Iterable[object] = ()) -> tuple[list[Row], int]:
+    """The whole rows for which `where` holds; how many were not: these are put aside."""
+    rows = select(db, where, values)
+    good = [row for row in rows if row.is_whole]
+    for row in rows:
+        if not row.is_whole:
+            log.critical("job %s is put aside: its row is not what was written", row.id)
+            db.execute("UPDATE jobs SET state = 'damaged' WHERE id = ?", (row.id,))
+    return good, len(rows) - len(good)
+
+
+def hand_out(db: sqlite3.Connection, demand: int, max_deliveries: int) -> HandedOut:
+    """Take the oldest `demand` queued jobs; one that was out too often already is dead instead."""
+    rows, damaged = whole(db, "state = 'queued' ORDER BY seq LIMIT ?", (demand,))
+    taken, dead = [], []
+    for row in rows:
+        if row.deliveries >= max_deliveries:
+            end(db, row.id, "dead", reason=f"it was handed out {row.deliveries} times and never ended")
+            dead.append(row)
+        else:
+            taken.append(row._replace(deliveries=row.deliveries + 1))
+    db.executemany(
+        "UPDATE jobs SET state = 'running', deliveries = ? WHERE id = ?",
+        [(row.deliveries, row.id) for row in taken],
+    )
+    return HandedOut(taken, dead, damaged)
+
+
+def put_back(db: sqlite3.Connection, ids: Iterable[str]) -> None:
+    """Queue jobs again that were out."""
+    db.executemany(
+        "UPDATE jobs SET state = 'queued' WHERE id = ? AND state = 'running'", [(id,) for id in ids]
+    )
+
+
+def put_all_back(db: sqlite3.Connection) -> int:
+    """Queue all that were out; returns how many."""
+    return db.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'").rowcount
+
+
+def mark_running(db: sqlite3.Connection, id: str, deliveries: int) -> None:
+    """Somebody works on it."""
+    db.execute(
+        "UPDATE jobs SET state = 'running', deliveries = max(deliveries, ?)"
+        " WHERE id = ? AND state IN ('queued', 'running')",
+        (deliveries, id),
+    )
+
+
+def end(
+    db: sqlite3.Connection, id: str, state: str, result: bytes = b"", reason: str = "", deliveries: int = 0
+) -> bool:
+    """Write down how a job ended; false if it had ended before."""
+    crc = crc_of_end(id, state, result, reason)
+    changed = db.execute(
+        "UPDATE jobs SET state = ?, result = ?, reason = ?, end_crc = ?, ended_at_s = ?,"
+        " deliveries = max(deliveries, ?) WHERE id = ? AND state IN ('queued', 'running')",
+        (state, result, reason, crc, time.time(), deliveries, id),
+    )
+    return changed.rowcount > 0
+
+
+def cancel(db: sqlite3.Connection, id: str) -> Record:
+    """End a job nobody wants, unless it has ended."""
+    record = read(db, id)
+    if record.state not in ENDED:
+        end(db, id, "cancelled")
+    return read(db, id)
+
+
+def requeue(db: sqlite3.Connection, id: str) -> Record:
+    """Queue a dead job again."""
+    record = read(db, id)
+    if record.state != "dead":
+        raise ConflictError(f"it is {record.state}", where=f"job {id}", valid="a dead job")
+    db.execute(
+        "UPDATE jobs SET state = 'queued', deliveries = 0, reason = '', ended_at_s = 0 WHERE id = ?", (id,)
+    )
+    return read(db, id)
+
+
+def forget(db: sqlite3.Connection, before_s: float) -> None:
+    """Drop what ended before; dead jobs stay."""
+    db.execute("DELETE FROM jobs WHERE ended_at_s > 0 AND ended_at_s < ? AND state != 'dead'", (before_s,))
+
+
+def levels(db: sqlite3.Connection) -> dict[str, int]:
+    """How many jobs there are in each state."""
+    return dict(db.execute("SELECT state, jobs FROM levels").fetchall())
+
+
+def name(db: sqlite3.Connection) -> str:
+    """The store's own name, given at its making."""
+    return str(db.execute("SELECT name FROM store").fetchone()[0])

@@ -1,0 +1,270 @@
+"""The durable lane when processes are killed, disks fill up, files rot and RabbitMQ goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from triptych.errors import BrokerUnavailable, ConfigError, StorageFull, StoreDamaged, TriptychError
+from triptych.serve.brokers.job import Job
+from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
+from triptych.serve.brokers.rabbit_intake import RabbitIntake
+from triptych.serve.brokers.rabbit_source import RabbitSource
+from triptych.serve.brokers.sqlite import SqliteBroker
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+
+PUBLISHER = """
+import asyncio, sys
+from triptych.serve.brokers.sqlite import SqliteBroker
+from triptych.serve.brokers.job import Job
+
+async def main():
+    broker = await SqliteBroker(sys.argv[1]).start()
+    async def publish(worker):
+        for number in range(10**6):
+            id = await broker.publish(Job(f"{worker}-{number}", b"work" * 100))
+            print(id, flush=True)
+            if number % 3 == 0:
+                lease, = await broker.take(1)
+                if number % 2:
+                    await broker.ack(lease, b"result")
+    await asyncio.gather(*(publish(worker) for worker in range(8)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {"use_uvloop": True}
+
+
+def job(body: bytes = b"work", id: str = "") -> Job:
+    return Job(id or secrets.token_hex(8), body)
+
+
+def confirmed_until_killed(path, confirmed: int) -> set[str]:
+    """Kill a process that publishes, takes and settles; the jobs it had said were safe."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PUBLISHER, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(confirmed)]
+    process.send_signal(signal.SIGKILL)
+    lines += [line for line in process.stdout if line.endswith("\n")]
+    process.wait()
+    process.stdout.close()
+    return {line.strip() for line in lines}
+
+
+@pytest.mark.parametrize("confirmed", [30, 150])
+@pytest.mark.parametrize("damage", ["nothing", "log cut short", "log garbled", "log gone"])
+async def test_after_a_power_cut_every_confirmed_job_is_there(tmp_path, confirmed, damage):
+    path = tmp_path / "jobs.db"
+    safe = confirmed_until_killed(path, confirmed)
+    wal = tmp_path / "jobs.db-wal"
+    size = wal.stat().st_size if wal.exists() else 0
+    if damage == "log cut short":
+        os.truncate(wal, max(0, size - 100))
+    elif damage == "log garbled" and size > 64:
+        with wal.open("r+b") as file:
+            file.seek(size - 64)
+            file.write(os.urandom(64))
+    elif damage == "log gone":
+        wal.unlink()
+        (tmp_path / "jobs.db-shm").unlink()
+    broker = await SqliteBroker(path, BrokerOptions(in_flight=10_000)).start()
+    states = {id: (await broker.get(id)).state for id in safe}
+    assert set(states.values()) <= {"queued", "done"}
+    left = {id for id, state in states.items() if state == "queued"}
+    taken = {lease.id for lease in await broker.take(10_000)}
+    assert left <= taken
+    await broker.close()
+
+
+async def test_what_a_killed_process_held_is_handed_out_again(tmp_path):
+    confirmed_until_killed(tmp_path / "jobs.db", 50)
+    broker = await SqliteBroker(tmp_path / "jobs.db", BrokerOptions(in_flight=10_000)).start()
+    leases = await broker.take(10_000)
+    assert any(lease.deliveries == 2 for lease in leases)
+    assert (await broker.statistics()).redelivered == sum(lease.deliveries == 2 for lease in leases)
+    await broker.close()
+
+
+async def test_a_damaged_row_is_put_aside_and_the_others_are_served(tmp_path, caplog):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    for number in range(4):
+        await broker.publish(job(f"body {number}".encode(), f"job-{number}"))
+    lease, *_ = await broker.take(1)
+    await broker.ack(lease, b"result of 0")
+    await broker.close()
+    content = path.read_bytes()
+    assert content.count(b"body 2") == content.count(b"result of 0") == 1
+    path.write_bytes(content.replace(b"body 2", b"bodyX2").replace(b"result of 0", b"result of X"))
+    broker = await SqliteBroker(path).start()
+    assert [lease.id for lease in await broker.take(10)] == ["job-1", "job-3"]
+    for damaged in ("job-0", "job-2"):
+        with pytest.raises(StoreDamaged, match=damaged):
+            await broker.get(damaged)
+    assert "job-2 is put aside" in caplog.text
+    assert (await broker.statistics()).damaged == 1
+    await broker.close()
+
+
+async def test_a_file_that_is_no_store_is_refused_by_name(tmp_path):
+    path = tmp_path / "jobs.db"
+    path.write_bytes(b"not a database at all" * 1000)
+    with pytest.raises(StoreDamaged, match=r"jobs\.db"):
+        SqliteBroker(path)
+
+
+async def test_what_is_whole_of_a_damaged_file_is_kept(tmp_path, caplog):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    ids = [await broker.publish(job(os.urandom(1000))) for _ in range(60)]
+    await broker.close()
+    with path.open("r+b") as file:  # a leaf of the index by id, and one page of rows
+        pages = [path.read_bytes()[start : start + 4096] for start in range(0, path.stat().st_size, 4096)]
+        index = next(n for n, page in enumerate(pages) if n and page[0] == 10 and ids[0].encode() in page)
+        rows = next(n for n, page in enumerate(pages) if n and page[0] == 13 and ids[9].encode() in page)
+        for page in (index, rows):
+            file.seek(page * 4096)
+            file.write(bytes(4096))
+    broker = await SqliteBroker(path, BrokerOptions(in_flight=100)).start()
+    kept = [lease.id for lease in await broker.take(100)]
+    assert len(kept) >= 50
+    assert set(kept) <= set(ids)
+    assert "the damaged file is now" in caplog.text
+    await broker.close()
+
+
+async def test_two_processes_cannot_have_one_store(tmp_path):
+    broker = await SqliteBroker(tmp_path / "jobs.db").start()
+    with pytest.raises(ConfigError, match="another server"):
+        SqliteBroker(tmp_path / "jobs.db")
+    await broker.close()
+    await (await SqliteBroker(tmp_path / "jobs.db").start()).close()
+
+
+async def test_a_full_disk_is_its_own_error_and_nothing_is_torn(tmp_path):
+    broker = await SqliteBroker(tmp_path / "jobs.db", BrokerOptions(size_bytes=200_000)).start()
+    safe: list[str] = []
+
+    async def fill() -> None:
+        while True:
+            safe.append(await broker.publish(job(os.urandom(1000))))
+
+    with pytest.raises(StorageFull, match="Make room"):
+        await fill()
+    assert len(safe) > 20
+    for id in safe:
+        assert (await broker.get(id)).state == "queued"
+    await broker.close()
+    db = sqlite3.connect(tmp_path / "jobs.db")
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+
+
+@asynccontextmanager
+async def ends(server, **rabbit):
+    """An intake and a source at RabbitMQ, both up."""
+    prefix = f"fault-{secrets.token_hex(4)}"
+    options = RabbitOptions(prefix=prefix, backoff_s=0.1, longest_backoff_s=1.0, check_s=1.0, **rabbit)
+    bounds = BrokerOptions(max_deliveries=50)
+    store = await SqliteBroker(options=bounds).start()
+    intake = await RabbitIntake(server.url, store, bounds, options).start()
+    source = await RabbitSource(server.url, bounds, options).start()
+    await intake.link.wait_up(20)
+    await source.link.wait_up(20)
+    yield intake, source, options
+    await source.close()
+    await intake.close()
+
+
+async def work(source):
+    """Echo every job, for ever."""
+    while True:
+        leases = await source.take(20)
+        for lease in leases:
+            with suppress(BrokerUnavailable):
+                await source.ack(lease, lease.body)
+
+
+async def publish_for_sure(intake, body):
+    """Publish until it is accepted; what was refused counts for nothing."""
+    while True:
+        try:
+            return await intake.publish(job(body))
+        except TriptychError:
+            await asyncio.sleep(0.05)
+
+
+async def all_done(intake, expected):
+    async with asyncio.timeout(60):
+        for id, body in expected.items():
+            while (record := await intake.get(id)).state != "done":
+                await asyncio.sleep(0.02)
+            assert record.result == body
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped", "queue deleted"])
+async def test_rabbitmq_goes_away_under_load_and_nothing_is_lost(rabbitmq, fault):
+    async with ends(rabbitmq) as (intake, source, options):
+        working = asyncio.create_task(work(source))
+        bodies = [f"{n}".encode() for n in range(150)]
+        expected = {await publish_for_sure(intake, body): body for body in bodies[:50]}
+        await all_done(intake, expected)
+        await asyncio.sleep(1.5)  # RabbitMQ 3.10 forgets whose queue it is when killed 0.5 s after making it
+        publishing = asyncio.gather(*(publish_for_sure(intake, body) for body in bodies[50:]))
+        await asyncio.sleep(0)
+        if fault == "killed":
+            await asyncio.to_thread(rabbitmq.kill)
+            await asyncio.to_thread(rabbitmq.start)
+        elif fault == "stopped":
+            rabbitmq.send(signal.SIGSTOP)
+            async with asyncio.timeout(30):
+                while intake.link.is_up or source.link.is_up:
+                    await asyncio.sleep(0.05)
+            rabbitmq.send(signal.SIGCONT)
+        else:
+            channel = await source.link._open()
+            await channel.queue_delete(f"{options.prefix}.jobs")
+        expected |= dict(zip(await publishing, bodies[50:], strict=True))
+        await all_done(intake, expected)
+        assert not working.done()
+        working.cancel()
+
+
+async def test_publishers_that_are_blocked_are_refused_in_time(rabbitmq):
+    async with ends(rabbitmq, publish_timeout_s=0.5) as (intake, source, _):
+        await intake.publish(job())
+        await asyncio.to_thread(rabbitmq.control, "set_vm_memory_high_watermark", "0.000001")
+        try:
+            with pytest.raises(BrokerUnavailable, match=r"connection\.blocked|confirmed within"):
+                await asyncio.gather(*(intake.publish(job()) for _ in range(3)))
+        finally:
+            await asyncio.to_thread(rabbitmq.control, "set_vm_memory_high_watermark", "0.6")
+        working = asyncio.create_task(work(source))
+        await all_done(intake, {await publish_for_sure(intake, b"after"): b"after"})
+        working.cancel()
+
+
+async def test_without_a_broker_the_refusal_says_why():
+    store = await SqliteBroker().start()
+    intake = await RabbitIntake("amqp://guest:secret@127.0.0.1:1/", store).start()
+    with pytest.raises(BrokerUnavailable) as caught:
+        await intake.link.wait_up(0.3)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(BrokerUnavailable):
+        await intake.publish(job())
+    await intake.close()
