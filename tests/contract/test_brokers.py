@@ -26,9 +26,9 @@ def kind(request):
     return request.param
 
 
-@pytest.fixture(params=[True, False], ids=["uvloop", "asyncio"])
-def anyio_backend(request):
-    return "asyncio", {"use_uvloop": request.param}
+@pytest.fixture
+def anyio_backend(kind):
+    return "asyncio", {"use_uvloop": kind != "memory"}
 
 
 class Ends:
