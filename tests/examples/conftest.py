@@ -1,0 +1,26 @@
+"""Bundles for the examples to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from triptych.learn import VAE, Transformer
+from triptych.learn.data.text import bpe_tokenizer
+from triptych.learn.export import export
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three untrained bundles: `images`, `kinds` (conditional) and `text` (bytes)."""
+    folder = tmp_path_factory.mktemp("bundles")
+    torch.manual_seed(0)
+    export(VAE(VAE.Config(sample_shape=(1, 4, 4), hidden=(8,), latent_dim=2)), folder / "images")
+    export(VAE(VAE.Config(sample_shape=(1, 4, 4), hidden=(8,), latent_dim=2, classes=3)), folder / "kinds")
+    model = Transformer(Transformer.Config(vocab_size=260, block_size=24, layers=1, heads=2, width=16))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    export(model, folder / "text", tokenizer=bpe_tokenizer(["to be"], 260).to_str())
+    return folder
