@@ -11,7 +11,7 @@ from triptych.bundle import noise
 
 FILES = {
     "decode.onnx": "6ed5da074fbf9fc6d1f5caa09f5dafe6723f4ffd95eb75a29db316264ae87321",
-    "manifest.json": "0486716925a2616142b8ce537b73c88f3e1cb5c481b38297ae3cbbc064fbc822",
+    "manifest.json": "f99df289242ecbadf7938406c4363d382f1c1a0a1f66b3dc099a069083dd31d2",
     "model.safetensors": "73d3507ff4316ea0512516194c938318cc87cfb3aaca506ef58ac7290251dff7",
 }
 NORMALS = {
