@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib import import_module
 
 import numpy as np
@@ -12,10 +11,8 @@ from triptych.bench.load import Burst, Target
 from triptych.errors import TriptychError
 
 serve = import_module("triptych.bench.serve")  # the package has a function of that name
-wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
 
 
-@wrk
 @pytest.mark.timeout(180)
 def test_every_row_has_both_sides_and_its_answers_were_compared() -> None:
     rows = serve.compare_serving(rounds=1, round_s=1)

@@ -1,0 +1,202 @@
+"""Laws of a connection: HTTP/1.1 over a real socket, whatever the application behind it does."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from triptych.errors import Overloaded
+from triptych.serve.catalog import Catalog
+from triptych.serve.gateway import Gateway
+from triptych.serve.http.connection import Connection
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.metrics import Metrics
+from triptych.serve.settings import Http, Settings
+
+TEXT = "text/plain"
+
+
+class Idle:
+    """A pool nobody asks."""
+
+
+class Held:
+    """Holds every exchange until the test answers it."""
+
+    def __init__(self) -> None:
+        self.gateway = Gateway(Catalog(), Idle(), Settings(), Metrics())  # type: ignore[arg-type]
+        self.exchanges: asyncio.Queue[Exchange] = asyncio.Queue()
+        self.connections: set[Connection] = set()
+
+    def respond(self, exchange: Exchange) -> None:
+        self.exchanges.put_nowait(exchange)
+
+
+@asynccontextmanager
+async def served(**settings: float):
+    held = Held()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(held, Http(**settings), held.connections), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        async with asyncio.timeout(20):
+            yield held, reader, writer
+    finally:
+        writer.close()
+        server.close()
+        for connection in list(held.connections):
+            connection.abort()
+
+
+def get(path: str, *fields: str, version: str = "1.1", method: str = "GET") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: x", *fields, "", ""]).encode()
+
+
+async def head(reader: asyncio.StreamReader) -> str:
+    return (await reader.readuntil(b"\r\n\r\n")).decode()
+
+
+@pytest.mark.anyio
+async def test_pipelined_requests_have_their_turns_in_order():
+    async with served() as (held, reader, writer):
+        writer.write(get("/1") + get("/2") + get("/3"))
+        for number in "123":
+            exchange = await held.exchanges.get()
+            assert exchange.path == f"/{number}"
+            assert held.exchanges.empty()
+            exchange.reply(200, number.encode(), TEXT, [])
+            assert "HTTP/1.1 200 OK" in await head(reader)
+            assert await reader.readexactly(1) == number.encode()
+
+
+@pytest.mark.anyio
+async def test_a_head_request_gets_the_length_and_no_body():
+    async with served() as (held, reader, writer):
+        writer.write(get("/a", method="HEAD") + get("/b"))
+        for body in (b"four", b"next"):
+            (await held.exchanges.get()).reply(200, body, TEXT, [])
+        assert "content-length: 4" in await head(reader)
+        assert "content-length: 4" in await head(reader)
+        assert await reader.readexactly(4) == b"next"
+
+
+@pytest.mark.anyio
+async def test_an_old_client_gets_its_pieces_unchunked_and_then_the_end():
+    async with served() as (held, reader, writer):
+        writer.write(get("/", version="1.0"))
+        exchange = await held.exchanges.get()
+        await exchange.begin(200, TEXT, [])
+        await exchange.piece(b"one ")
+        await exchange.piece(b"two", more=False)
+        said = (await reader.read()).decode()
+        assert "connection: close" in said
+        assert "chunked" not in said
+        assert said.endswith("\r\n\r\none two")
+
+
+@pytest.mark.anyio
+async def test_pieces_are_chunks_and_the_connection_lives_on():
+    async with served() as (held, reader, writer):
+        writer.write(get("/"))
+        exchange = await held.exchanges.get()
+        await exchange.begin(200, TEXT, [(b"a", b"b")])
+        await exchange.piece(b"hello")
+        await exchange.piece(b"", more=False)
+        assert "transfer-encoding: chunked\r\na: b" in await head(reader)
+        assert await reader.readexactly(15) == b"5\r\nhello\r\n0\r\n\r\n"
+        writer.write(get("/more"))
+        assert (await held.exchanges.get()).path == "/more"
+
+
+@pytest.mark.anyio
+async def test_whoever_expects_a_go_ahead_gets_it_once_the_body_is_wanted():
+    async with served() as (held, reader, writer):
+        writer.write(get("/", "Content-Length: 4", "Expect: 100-continue", method="POST"))
+        exchange = await held.exchanges.get()
+        body = asyncio.create_task(exchange.body())
+        assert await head(reader) == "HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"body")
+        assert await body == b"body"
+
+
+@pytest.mark.anyio
+async def test_what_is_no_http_behind_a_request_harms_that_request_not():
+    async with served() as (held, reader, writer):
+        writer.write(get("/good") + b"\x00\x01 nonsense\r\n\r\n")
+        (await held.exchanges.get()).reply(200, b"good", TEXT, [])
+        said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 200")
+        assert said.endswith(b"good")
+
+
+@pytest.mark.anyio
+async def test_nothing_is_offered_to_upgrade_to_and_the_request_is_answered():
+    async with served() as (held, reader, writer):
+        writer.write(get("/", "Connection: Upgrade", "Upgrade: h2c"))
+        (await held.exchanges.get()).reply(200, b"plain", TEXT, [])
+        said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in said
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_is_noticed_by_whoever_answers_it():
+    async with served() as (held, _, writer):
+        writer.write(get("/"))
+        exchange, gone = await held.exchanges.get(), asyncio.Event()
+        exchange.watch(gone.set)
+        writer.close()
+        await gone.wait()
+        assert exchange.is_gone
+        exchange.reply(200, b"to nobody", TEXT, [])
+        assert exchange.status == 0
+
+
+@pytest.mark.anyio
+async def test_an_answer_under_way_is_given_before_the_connection_closes():
+    async with served() as (held, reader, writer):
+        writer.write(get("/") + get("/next"))
+        first = await held.exchanges.get()
+        (connection,) = held.connections
+        closed = connection.shutdown()
+        first.reply(200, b"1", TEXT, [])
+        (await held.exchanges.get()).reply(200, b"2", TEXT, [])
+        assert (await reader.read()).count(b"HTTP/1.1 200") == 2
+        await closed
+
+
+@pytest.mark.anyio
+async def test_an_idle_connection_is_closed_in_time():
+    async with served(keep_alive_s=0.1) as (held, reader, writer):
+        writer.write(get("/"))
+        (await held.exchanges.get()).reply(200, b"", TEXT, [])
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_breaks_off_ends_its_connection():
+    async with served() as (held, reader, writer):
+        writer.write(get("/"))
+        exchange = await held.exchanges.get()
+        await exchange.begin(200, TEXT, [])
+        await exchange.piece(b"half")
+        exchange.refuse(Overloaded("too late to say so"))
+        assert not (await reader.read()).endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.anyio
+async def test_a_body_beyond_the_limit_is_refused_though_its_length_was_not_told():
+    async with served() as (held, _, writer):
+        limit = held.gateway.settings.limits.body_bytes
+        writer.write(get("/", "Transfer-Encoding: chunked", method="POST"))
+        exchange = await held.exchanges.get()
+        body = asyncio.create_task(exchange.body())
+        part = b"%x\r\n%b\r\n" % (2**20, b"x" * 2**20)
+        for _ in range(limit // 2**20 + 1):
+            writer.write(part)
+        with pytest.raises(Exception, match="at most"):
+            await body
