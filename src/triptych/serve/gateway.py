@@ -149,6 +149,10 @@ class Gateway:
         finally:
             await pieces.aclose()
 
+    def is_ready(self, probed: dict[int, str]) -> bool:
+        """Whether requests will be answered: one worker that did its batch in `probe` is enough."""
+        return "ok" in probed.values() and not self.is_draining
+
     async def probe(self) -> dict[int, str]:
         """What became of a real batch of every model in each worker just now, within a second, by slot."""
         if self._probe is None or self._probe.done():

@@ -19,7 +19,18 @@ from triptych.infer.decoding import prompt_tokens
 from triptych.serve.bodies import as_json, as_npy, from_npy
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.worker import StreamEvent
-from triptych.serve.work import NPY, PNG, AnyWork, ProbeWork, RunWork, SampleWork, TextPiece, TextWork
+from triptych.serve.tensors import read_tensor, write_tensors
+from triptych.serve.work import (
+    NPY,
+    PNG,
+    AnyWork,
+    InferWork,
+    ProbeWork,
+    RunWork,
+    SampleWork,
+    TextPiece,
+    TextWork,
+)
 
 Array = np.ndarray
 Answer = bytes | Failure
@@ -84,7 +95,7 @@ class ModelHandler:
     def _answer(self, engine: Engine, group: Sequence[Any]) -> list[Answer]:
         if isinstance(group[0], SampleWork):
             return sample(engine, group)
-        if isinstance(group[0], RunWork):
+        if isinstance(group[0], RunWork | InferWork):
             return run(engine, group)
         probe(engine)
         return [b""] * len(group)
@@ -168,6 +179,14 @@ def write_samples(engine: Engine, work: SampleWork, samples: Array) -> bytes:
     if work.accept == PNG:
         return pictures.png(samples)
     manifest = engine.manifest
+    if work.inference is not None:
+        return write_tensors(
+            work.inference,
+            {"samples": samples},
+            model=manifest.name,
+            version=manifest.version,
+            more={"seed": work.seed},
+        )
     return as_json(
         {
             "model": manifest.name,
@@ -179,7 +198,7 @@ def write_samples(engine: Engine, work: SampleWork, samples: Array) -> bytes:
     )
 
 
-def run(engine: Engine, works: Sequence[RunWork]) -> list[Answer]:
+def run(engine: Engine, works: Sequence[RunWork | InferWork]) -> list[Answer]:
     """Run one graph for several requests; those whose rows have one shape share a call."""
     graph = engine.graph(works[0].graph)
     answers: dict[int, Answer] = {}
@@ -203,8 +222,10 @@ def run(engine: Engine, works: Sequence[RunWork]) -> list[Answer]:
     return [answers[number] for number in range(len(works))]
 
 
-def read_inputs(work: RunWork) -> dict[str, Any]:
-    """The inputs of a request: JSON lists by name, or one array whose name the node has put in front."""
+def read_inputs(work: RunWork | InferWork) -> dict[str, Any]:
+    """The inputs of a request: tensors, JSON lists by name, or one array whose name the node put in front."""
+    if isinstance(work, InferWork):
+        return {part.name: read_tensor(part) for part in work.inference.inputs}
     if work.content_type == NPY:
         name, _, body = work.body.partition(b"\n")
         return {name.decode(): from_npy(body)}
@@ -212,8 +233,11 @@ def read_inputs(work: RunWork) -> dict[str, Any]:
     return inputs
 
 
-def write_outputs(engine: Engine, work: RunWork, outputs: Mapping[str, Array]) -> bytes:
+def write_outputs(engine: Engine, work: RunWork | InferWork, outputs: Mapping[str, Array]) -> bytes:
     """One request's outputs in the form it accepts."""
+    manifest = engine.manifest
+    if isinstance(work, InferWork):
+        return write_tensors(work.inference, outputs, model=manifest.name, version=manifest.version, more={})
     if work.accept == NPY:
         return as_npy(next(iter(outputs.values())))
     arrays = {
@@ -221,8 +245,8 @@ def write_outputs(engine: Engine, work: RunWork, outputs: Mapping[str, Array]) -
     }
     return as_json(
         {
-            "model": engine.manifest.name,
-            "version": engine.manifest.version,
+            "model": manifest.name,
+            "version": manifest.version,
             "graph": work.graph,
             "outputs": arrays,
         }

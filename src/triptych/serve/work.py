@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from triptych.serve.kserve import Inference
+
 
 class Work(msgspec.Struct, frozen=True, array_like=True, tag_field="op"):
     """Base of the requests a worker answers; `model` names one of the bundles it has loaded."""
@@ -14,13 +16,14 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag_field="op"):
 class SampleWork(Work, frozen=True, tag="sample"):
     """Draw `n` samples of `seed` and write them as `accept`, a media type. The answer is the HTTP body.
 
-    `labels` are those of a conditional model, one per sample.
+    `labels` are those of a conditional model, one per sample. `inference` says what a `KSERVE` answer holds.
     """
 
     n: int
     seed: int
     accept: str
     labels: list[int] | None = None
+    inference: Inference | None = None
 
 
 class RunWork(Work, frozen=True, tag="run"):
@@ -30,6 +33,13 @@ class RunWork(Work, frozen=True, tag="run"):
     content_type: str
     body: bytes
     accept: str
+
+
+class InferWork(Work, frozen=True, tag="infer"):
+    """Run `graph` on tensors of the V2 protocol. The answer is packed by `triptych.serve.kserve`."""
+
+    graph: str
+    inference: Inference
 
 
 class ProbeWork(Work, frozen=True, tag="probe"):
@@ -76,7 +86,8 @@ class TextPiece(msgspec.Struct, frozen=True, array_like=True):
     is_prompt: bool = False
 
 
-AnyWork = SampleWork | RunWork | ProbeWork | TextWork
+AnyWork = SampleWork | RunWork | InferWork | ProbeWork | TextWork
 
 JSON, NPY, PNG, TEXT = "application/json", "application/x-npy", "image/png", "text/plain"
 EVENTS = "text/event-stream"
+KSERVE = "kserve"  # packed by `triptych.serve.kserve`: JSON, and what follows it

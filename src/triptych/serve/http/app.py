@@ -7,13 +7,13 @@ import hmac
 from collections.abc import Awaitable
 
 from triptych.serve.gateway import Gateway
-from triptych.serve.http import native, openai, system
+from triptych.serve.http import kserve, native, openai, system
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.openapi import Interface
 from triptych.serve.http.refusal import Refusal
 from triptych.serve.http.routing import Route, Router
 
-GUARDED = ("/v1/", "/v2/")
+GUARDED = ("/v1/", "/v2")
 
 ROUTES = (
     Route("POST", "/v1/models/{name}/sample", native.sample, at_once=True),
@@ -21,6 +21,16 @@ ROUTES = (
     Route("POST", "/v1/completions", openai.complete),
     Route("GET", "/v1/models", openai.list_models),
     Route("GET", "/v1/models/{name}", openai.show_model),
+    Route("GET", "/v2", kserve.server),
+    Route("GET", "/v2/health/live", kserve.live),
+    Route("GET", "/v2/health/ready", kserve.ready),
+    Route("GET", "/v2/models/{name}", kserve.show_model),
+    Route("GET", "/v2/models/{name}/ready", kserve.model_ready),
+    Route("POST", "/v2/models/{name}/infer", kserve.infer, at_once=True),
+    Route("GET", "/v2/models/{name}/versions/{version}", kserve.show_model),
+    Route("GET", "/v2/models/{name}/versions/{version}/ready", kserve.model_ready),
+    Route("POST", "/v2/models/{name}/versions/{version}/infer", kserve.infer, at_once=True),
+    Route("POST", "/v2/repository/index", kserve.index),
     Route("GET", "/v2/workers", system.workers),
     Route("GET", "/livez", system.live),
     Route("GET", "/readyz", system.ready),

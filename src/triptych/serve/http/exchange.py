@@ -18,6 +18,7 @@ from triptych.serve.http.refusal import (
     Headers,
     Refusal,
     headers_of,
+    kserve_body,
     native_body,
     openai_body,
     status_of,
@@ -29,6 +30,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 CLIENT_LEFT = 499  # no status of HTTP: how logs and metrics say that nobody was there to answer
 CLOSE = (b"connection", b"close")
 OPENAI_PATHS = ("/v1/completions", "/v1/models")
+KSERVE_PATHS = ("/v2/health/", "/v2/models/", "/v2/repository/")
 FORM = "application/x-www-form-urlencoded"
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 NOT_BRACKETS = re.compile(rb"[^\[\]{}]+")
@@ -245,7 +247,8 @@ class Exchange:
             self.gateway.metrics.expired.labels(self.model).inc()
         path = self.path
         is_openai = path in OPENAI_PATHS or (path.startswith("/v1/models/") and path.count("/") == 3)
-        body = (openai_body if is_openai else native_body)(error, status)
+        is_kserve = path.startswith(KSERVE_PATHS)
+        body = (openai_body if is_openai else kserve_body if is_kserve else native_body)(error, status)
         self.reply(status, body, JSON, headers_of(error, status))
         self.cut_off()
 

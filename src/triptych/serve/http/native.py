@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 
 import msgspec
 
@@ -36,19 +37,19 @@ def sample(exchange: Exchange, name: str) -> Awaitable[None] | None:
     if model.is_text:
         return sample_texts(exchange, model, body.n, seed, accept, headers)
     work = SampleWork(name, body.n, seed, accept, labels)
-    queue(exchange, work, body.n, (name, "sample"), accept, headers)
+    queue(exchange, work, body.n, (name, "sample"), lambda made: exchange.reply(200, made, accept, headers))
     return None
 
 
-def queue(exchange: Exchange, work: Work, rows: int, key: Hashable, accept: str, headers: Headers) -> None:
-    """Have `work` done in a batch; what comes of it is the answer of `exchange`.
+def queue(exchange: Exchange, work: Work, rows: int, key: Hashable, reply: Callable[[bytes], object]) -> None:
+    """Have `work` done in a batch; `reply` answers `exchange` with what comes of it, an error does so itself.
 
     Raises: Overloaded, Draining or DeadlineExceeded at once.
     """
 
     def done(outcome: bytes | Exception) -> None:
         if isinstance(outcome, bytes):
-            exchange.reply(200, outcome, accept, headers)
+            reply(outcome)
         else:
             exchange.refuse(outcome)
 
@@ -97,7 +98,8 @@ def run(exchange: Exchange, name: str, graph_name: str) -> None:
         body = encode(inputs)
     check_limit("rows", rows, gateway.settings.limits.rows)
     work = RunWork(name, graph_name, kind, body, accept)
-    queue(exchange, work, rows, (name, graph_name), accept, model.headers)
+    reply = partial(exchange.reply, 200, content_type=accept, headers=model.headers)
+    queue(exchange, work, rows, (name, graph_name), reply)
 
 
 def watch_task(exchange: Exchange) -> None:

@@ -14,13 +14,19 @@ from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.refusal import encode
 from triptych.serve.http.routing import Route
 from triptych.serve.http.schemas import CompletionBody, RunBody, SampleBody
+from triptych.serve.kserve import InferBody
 from triptych.serve.work import JSON
 
 STYLE = (
     "<style>body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}"
     "td{padding:.1em 1em .1em 0}</style>"
 )
-BODIES = {"/sample": SampleBody, "/run/{graph_name}": RunBody, "/v1/completions": CompletionBody}
+BODIES = {
+    "/sample": SampleBody,
+    "/run/{graph_name}": RunBody,
+    "/v1/completions": CompletionBody,
+    "/infer": InferBody,
+}
 
 
 class Interface:

@@ -95,6 +95,12 @@ def openai_body(error: Exception, status: int) -> bytes:
     )
 
 
+def kserve_body(error: Exception, _status: int) -> bytes:
+    """`{"error": message}`, as servers and clients of the V2 protocol have it."""
+    message, _, hint = describe(error)
+    return encode({"error": f"{message}. {hint}" if hint else message})
+
+
 def encode(value: Any) -> bytes:
     """JSON bytes."""
     return msgspec.json.encode(value)

@@ -25,7 +25,7 @@ async def ready(exchange: Exchange) -> None:
     """
     gateway = exchange.gateway
     found = await gateway.probe()
-    is_ready = "ok" in found.values() and not gateway.is_draining
+    is_ready = gateway.is_ready(found)
     body = {
         "ready": is_ready,
         "draining": gateway.is_draining,
