@@ -273,6 +273,7 @@ def test_a_post_without_a_length_is_refused(served) -> None:
 
 
 def test_an_operator_sees_health_workers_metrics_and_docs(served) -> None:
+    assert served.sample().status_code == 200
     assert served.client.get("/livez").status_code == 200
     assert served.client.get("/readyz").json()["ready"] is True
     assert [worker["state"] for worker in served.workers()] == ["ready", "ready"]

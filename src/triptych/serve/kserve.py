@@ -47,7 +47,7 @@ class InferInput(InferPart, frozen=True, kw_only=True):
 
     shape: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=16)]
     datatype: str
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class InferOutput(InferPart, frozen=True):

@@ -13,7 +13,7 @@ from triptych.serve.http.openapi import Interface
 from triptych.serve.http.refusal import Refusal
 from triptych.serve.http.routing import Route, Router
 
-GUARDED = ("/v1/", "/v2")
+GUARDED, OPEN = ("/v1/", "/v2"), "/v2/health/"
 
 ROUTES = (
     Route("POST", "/v1/models/{name}/sample", native.sample, at_once=True),
@@ -56,7 +56,7 @@ class App:
         """Answer at once if that only means to queue work; else in a task of its own."""
         self.gateway.metrics.in_progress += 1
         try:
-            if self._token and exchange.path.startswith(GUARDED):
+            if self._token and exchange.path.startswith(GUARDED) and not exchange.path.startswith(OPEN):
                 self._check_token(exchange)
             route, parts = self._router.find(exchange.method, exchange.path)
             if route.at_once and not exchange.is_whole:
