@@ -15,6 +15,14 @@ CASES = {
     "vae, conditional": {"sample_shape": (1, 4, 4), "hidden": (8,), "classes": 3},
     "wgan-gp": {"sample_shape": (1, 4, 4)},
     "wgan-gp, conditional": {"sample_shape": (1, 4, 4), "classes": 3},
+    "vq-vae": {"sample_shape": (1, 4, 4), "channels": (8,), "codes": 6, "prior_width": 8},
+    "vq-vae, conditional": {
+        "sample_shape": (1, 4, 4),
+        "channels": (8,),
+        "quantizer": "fsq",
+        "levels": (3, 2),
+        "classes": 3,
+    },
     "transformer": {"vocab_size": 5, "block_size": 4, "layers": 1, "heads": 2, "width": 8, "dropout": 0.1},
 }
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from triptych.bundle import noise
-from triptych.bundle.manifest import LatentSampler
+from triptych.bundle.manifest import CodeSampler, LatentSampler, TextSampler
 from triptych.errors import ConfigError, InputError
 from triptych.learn.evaluate import evaluate
 from triptych.learn.models import FAMILIES, Batch, GenerativeModel, ModelConfig, Progress, build
@@ -23,13 +23,20 @@ VAE = IMAGE | {"hidden": (12,), "latent_dim": 3}
 WGAN_GP = IMAGE | {"latent_dim": 5, "generator_hidden": (12,), "critic_hidden": (12, 8)}
 TRANSFORMER = {"vocab_size": 11, "block_size": 8, "layers": 2, "heads": 4, "width": 16}
 
-SMALL = {"vae": VAE, "wgan-gp": WGAN_GP, "transformer": TRANSFORMER}
+VQ_VAE = IMAGE | {"channels": (8,), "codes": 12, "code_dim": 4, "prior_layers": 1, "prior_width": 16}
+FSQ = {"codes": None, "code_dim": None, "quantizer": "fsq", "levels": (4, 3)}
+
+SMALL = {"vq-vae": VQ_VAE, "vae": VAE, "wgan-gp": WGAN_GP, "transformer": TRANSFORMER}
 VARIANTS = {
     "vae-gaussian": ("vae", VAE | {"likelihood": "gaussian", "sigma": 0.3, "beta": 4.0}),
     "vae-learned-sigma": ("vae", VAE | {"likelihood": "gaussian", "sigma": "learned", "hidden": ()}),
     "vae-warm-up": ("vae", VAE | {"kl_warmup_steps": 10, "free_bits_nats": 0.001}),
     "vae-conditional": ("vae", VAE | {"classes": 3}),
     "wgan-gp-conditional": ("wgan-gp", WGAN_GP | {"classes": 3}),
+    "vae-laplace": ("vae", VAE | {"likelihood": "laplace", "sigma": 0.3}),
+    "vq-vae-conditional": ("vq-vae", VQ_VAE | {"classes": 3, "residual_blocks": 1, "prior_dropout": 0.1}),
+    "vq-vae-loss": ("vq-vae", VQ_VAE | {"codebook": "loss", "likelihood": "bernoulli"}),
+    "vq-vae-fsq": ("vq-vae", VQ_VAE | FSQ | {"sigma": 0.05}),
     "transformer-gpt2": (
         "transformer",
         TRANSFORMER | {"positions": "learned", "bias": True, "activation": "gelu_tanh", "dropout": 0.1},
@@ -271,6 +278,11 @@ def test_the_sampler_says_how_samples_are_made(model: GenerativeModel) -> None:
         cache = (sampler.kv_heads, sampler.block_size, sampler.head_dim)
         pasts = [spec for spec in graphs[sampler.graph].inputs if spec.shape[1:] == cache]
         assert len(pasts) == 2 * sampler.layers
+    if isinstance(sampler, CodeSampler):
+        (indices,) = graphs[sampler.decode_graph].inputs
+        assert (indices.name, indices.shape[1:]) == (sampler.input, sampler.code_shape)
+        assert indices.high == sampler.codes - 1
+    if isinstance(sampler, TextSampler):
         assert graphs[sampler.score_graph].outputs[0].shape[-1] == sampler.vocab_size
 
 

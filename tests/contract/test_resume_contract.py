@@ -13,6 +13,7 @@ from triptych.learn.train.settings import as_section
 SMALL = {
     "vae": {"hidden": [8], "latent_dim": 2, "kl_warmup_steps": 10},
     "wgan-gp": {"generator_hidden": [8], "critic_hidden": [8]},
+    "vq-vae": {"channels": [8], "codes": 16, "code_dim": 4, "prior_width": 8, "prior_dropout": 0.1},
     "transformer": {"layers": 1, "heads": 2, "width": 8, "dropout": 0.1},
 }
 

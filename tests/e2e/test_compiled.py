@@ -33,6 +33,18 @@ critic_hidden = [16]
 critic_updates = 2
 [train]
 """,
+    "vq-vae": """[data]
+name = "digits"
+[model]
+family = "vq-vae"
+channels = [8]
+codes = 16
+code_dim = 4
+prior_layers = 1
+prior_width = 16
+prior_dropout = 0.2
+[train]
+""",
     "transformer": """[data]
 name = "text"
 path = "text.txt"
@@ -118,7 +130,7 @@ def test_a_compiled_run_takes_the_eager_path_and_killed_and_resumed_ends_byte_eq
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["wgan-gp", "transformer"])
+@pytest.mark.parametrize("family", ["wgan-gp", "vq-vae", "transformer"])
 def test_a_compiled_step_takes_the_eager_path(family: str, tmp_path: Path) -> None:
     to_the_end(train(tmp_path, "eager", "train.compile=false", family=family))
     to_the_end(train(tmp_path, "compiled", "train.compile=true", family=family))

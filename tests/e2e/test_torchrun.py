@@ -34,6 +34,20 @@ batch_size = 16
 [train.turns.critic]
 learning_rate = 2e-4
 """,
+    "vq-vae": """[data]
+name = "digits"
+[model]
+family = "vq-vae"
+channels = [8]
+codes = 16
+code_dim = 4
+prior_layers = 1
+prior_width = 16
+prior_dropout = 0.2
+[train]
+batch_size = 16
+accumulate = 2
+""",
     "transformer": """[data]
 name = "text"
 path = "{folder}/text.txt"
@@ -51,7 +65,12 @@ grad_clip = 0.5
 }
 SET = ("train.validate_every_steps=5", "log.every_steps=5", "log.samples=0", "log.report=false")
 # Steps and processes, run after run in one folder.
-PLANS = {"vae": [(10, 1), (20, 2)], "wgan-gp": [(10, 2), (20, 1)], "transformer": [(10, 1), (20, 2)]}
+PLANS = {
+    "vae": [(10, 1), (20, 2)],
+    "wgan-gp": [(10, 2), (20, 1)],
+    "vq-vae": [(10, 1), (20, 2)],
+    "transformer": [(10, 1), (20, 2)],
+}
 
 
 def train(folder: Path, out: str, steps: int, processes: int, *more: str) -> subprocess.CompletedProcess[str]:

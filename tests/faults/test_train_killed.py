@@ -34,6 +34,11 @@ RECIPES = {
         "model": "generator_hidden = [16]\ncritic_hidden = [16]",
         "train": "max_steps = 40\nthreads = 1",
     },
+    "vq-vae": {
+        "data": 'name = "idx"\npath = "{folder}"',
+        "model": "channels = [8]\ncodes = 16\ncode_dim = 4\nprior_layers = 1\nprior_width = 16",
+        "train": "max_steps = 40\nthreads = 1",
+    },
     "transformer": {
         "data": 'name = "text"\npath = "{folder}/text.txt"\nblock_size = 16',
         "model": "layers = 1\nheads = 2\nwidth = 16\ndropout = 0.1",
@@ -277,7 +282,7 @@ def test_a_checkpoint_write_may_be_killed_before_any_touch_of_a_file(
     assert_same(killed, calm)
 
 
-@pytest.mark.parametrize("family", ["transformer", "wgan-gp"])
+@pytest.mark.parametrize("family", ["transformer", "vq-vae", "wgan-gp"])
 def test_the_checkpoints_of_other_families_may_be_killed_too(
     family: str, tmp_path: Path, nursery: Nursery
 ) -> None:

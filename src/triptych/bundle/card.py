@@ -6,7 +6,6 @@ from triptych.bundle.manifest import (
     SAMPLES_PICTURE,
     SAMPLES_TEXT,
     GraphRecord,
-    LatentSampler,
     Manifest,
     TensorSpec,
     TextSampler,
@@ -22,7 +21,7 @@ def describe(manifest: Manifest) -> str:
     else:
         picture = f"![samples]({SAMPLES_PICTURE})\n\n" if is_image(manifest.sample.shape) else ""
     use = 'engine.generate("To be", max_tokens=200, seed=0).text' if is_text else "engine.sample(16, seed=0)"
-    if isinstance(manifest.sampler, LatentSampler) and (classes := manifest.sampler.classes):
+    if classes := manifest.sampler.classes:
         use = f'engine.sample(16, seed=0, condition={{"label": 0}})  # a label from 0 to {classes - 1}'
     return (
         f"# {manifest.name}\n\nA {manifest.family} model, exported by Triptych "

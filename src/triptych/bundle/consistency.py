@@ -12,11 +12,13 @@ from collections.abc import Container, Iterator, Sequence
 from triptych.bundle.manifest import (
     WEIGHTS,
     Calibration,
+    CodeSampler,
     GraphRecord,
     LatentSampler,
     Manifest,
     TensorSpec,
     TextSampler,
+    TokenSampler,
 )
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -39,8 +41,13 @@ def problems(manifest: Manifest) -> Iterator[str]:
         if graph.name in graphs or graph.file in {known.file for known in graphs.values()}:
             yield f"two graphs are called {graph.name!r} or lie in {graph.file!r}"
         graphs[graph.name] = graph
-    of_sampler = of_latent if isinstance(manifest.sampler, LatentSampler) else of_text
-    yield from of_sampler(manifest, graphs)
+    match manifest.sampler:
+        case LatentSampler():
+            yield from of_latent(manifest, graphs)
+        case TextSampler():
+            yield from of_text(manifest, graphs)
+        case CodeSampler():
+            yield from of_codes(manifest, graphs)
     yield from of_calibration(manifest.calibration, graphs)
 
 
@@ -141,25 +148,56 @@ def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]
     if missing := sorted({sampler.graph, sampler.score_graph} - set(graphs)):
         yield f"the sampler names graph {missing[0]!r}; valid: {', '.join(graphs)}"
         return
-    vocab_size, layers = sampler.vocab_size, sampler.layers
-    cache = (BATCH, sampler.kv_heads, sampler.block_size, sampler.head_dim)
-    if min(vocab_size, layers, *cache[1:]) < 1 or manifest.sample.shape != (sampler.block_size,):
-        yield "the sampler has sizes below 1, or a sample is not one block of tokens"
-        return
+    vocab_size = sampler.vocab_size
+    if manifest.sample.shape != (sampler.block_size,):
+        yield "the sampler's sample is not one block of tokens"
     if not all(0 <= token < vocab_size for token in (sampler.start_token, *sampler.end_tokens)):
         yield f"the sampler starts or ends with tokens that are not below {vocab_size}"
-    pasts = [name for name in shapes(graphs[sampler.graph].inputs) if name.startswith("past_")]
+    yield from of_tokens(sampler, graphs[sampler.graph])
+    if shapes(graphs[sampler.score_graph].outputs) != {"logits": (BATCH, "time", vocab_size)}:
+        yield f"{sampler.score_graph} does not give logits over {vocab_size} tokens"
+
+
+def of_codes(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]:
+    """A sampler of codes fits its graphs: as many tokens as a grid has places, which decode to a sample."""
+    sampler = manifest.sampler
+    assert isinstance(sampler, CodeSampler)
+    if missing := sorted({sampler.graph, sampler.decode_graph} - set(graphs)):
+        yield f"the sampler names graph {missing[0]!r}; valid: {', '.join(graphs)}"
+        return
+    yield from of_tokens(sampler, graphs[sampler.graph])
+    if sampler.condition is not None:
+        yield from of_label(sampler.condition)
+    if math.prod(sampler.code_shape) != sampler.block_size:
+        yield f"the sampler's grid {sampler.code_shape} is not one block of {sampler.block_size} tokens"
+    if sampler.codes < 1 or sampler.codes + (sampler.classes or 1) != sampler.vocab_size:
+        yield f"the sampler's {sampler.codes} codes and first tokens are not {sampler.vocab_size} tokens"
+    decode = graphs[sampler.decode_graph]
+    if shapes(decode.inputs) != {sampler.input: (BATCH, *sampler.code_shape)}:
+        yield f"{decode.name} does not take the sampler's {sampler.input!r} of shape {sampler.code_shape}"
+    elif decode.inputs[0].dtype != "int64":
+        yield f"{decode.name} takes {decode.inputs[0].dtype}; valid: int64"
+    if shapes(decode.outputs).get(sampler.output) != (BATCH, *manifest.sample.shape):
+        yield f"the sampler's {sampler.output!r} is not an output of {decode.name} of a sample's shape"
+
+
+def of_tokens(sampler: TokenSampler, graph: GraphRecord) -> Iterator[str]:
+    """A next-token graph fits: tokens, lengths and a cache of the sampler's sizes go in, logits come out."""
+    vocab_size, layers = sampler.vocab_size, sampler.layers
+    cache = (BATCH, sampler.kv_heads, sampler.block_size, sampler.head_dim)
+    if min(vocab_size, layers, *cache[1:]) < 1:
+        yield "the sampler has sizes below 1"
+        return
+    pasts = [name for name in shapes(graph.inputs) if name.startswith("past_")]
     wanted: dict[str, tuple[int | str, ...]] = {
         "tokens": (BATCH, "time"),
         "seqlens_k": (BATCH,),
         "total_sequence_length": (),
         **dict.fromkeys(pasts, cache),
     }
-    if len(pasts) != 2 * layers or shapes(graphs[sampler.graph].inputs) != wanted:
-        yield f"{sampler.graph} does not take the sampler's cache: {layers} layers of shape {cache[1:]}"
+    if len(pasts) != 2 * layers or shapes(graph.inputs) != wanted:
+        yield f"{graph.name} does not take the sampler's cache: {layers} layers of shape {cache[1:]}"
     logits: dict[str, tuple[int | str, ...]] = {"logits": (BATCH, vocab_size)}
     logits |= {name.replace("past_", "present_"): cache for name in pasts}
-    if shapes(graphs[sampler.graph].outputs) != logits:
-        yield f"{sampler.graph} does not give logits over {vocab_size} tokens and the cache"
-    if shapes(graphs[sampler.score_graph].outputs) != {"logits": (BATCH, "time", vocab_size)}:
-        yield f"{sampler.score_graph} does not give logits over {vocab_size} tokens"
+    if shapes(graph.outputs) != logits:
+        yield f"{graph.name} does not give logits over {vocab_size} tokens and the cache"

@@ -148,6 +148,38 @@ class TextSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="te
         """Text takes no label."""
 
 
+class CodeSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="codes", tag_field="kind"):
+    """Draw a grid of codes, token after token, then decode it: VQ-VAEs.
+
+    `graph` is the cached next-token graph, its cache as in a `TextSampler`. Tokens below `codes` are codes.
+    Row after row of a grid of `code_shape` follows the token `codes`, or `codes` + label in a conditional
+    model, whose labels `condition` describes. `decode_graph` maps `input`, int64 of shape (batch,
+    *code_shape), to `output`, a sample.
+    """
+
+    graph: str
+    vocab_size: int
+    block_size: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+    codes: int
+    code_shape: tuple[int, ...]
+    decode_graph: str
+    input: str
+    output: str
+    condition: TensorSpec | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """How many labels there are; None for a model without a condition."""
+        return None if self.condition is None else int(self.condition.high or 0) + 1
+
+
+TokenSampler = TextSampler | CodeSampler  # those with a cached next-token graph
+Sampler = LatentSampler | TokenSampler
+
+
 class FileRecord(Record, frozen=True, kw_only=True):
     """A file of the bundle other than the manifest."""
 
@@ -167,7 +199,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     version: str
     config: dict[str, Any]
     sample: TensorSpec
-    sampler: LatentSampler | TextSampler
+    sampler: Sampler
     graphs: tuple[GraphRecord, ...]
     files: dict[str, FileRecord]
     training: dict[str, Any]

@@ -12,9 +12,16 @@ import numpy as np
 
 from triptych.bundle import noise, reader
 from triptych.bundle.condition import LABEL, row_labels
-from triptych.bundle.manifest import TOKENIZER, GraphRecord, LatentSampler, Manifest, TextSampler
+from triptych.bundle.manifest import (
+    TOKENIZER,
+    CodeSampler,
+    GraphRecord,
+    LatentSampler,
+    Manifest,
+    TextSampler,
+)
 from triptych.errors import InputError, NotFoundError, nearest
-from triptych.infer import latents
+from triptych.infer import codes, latents
 from triptych.infer.backend import Backend
 from triptych.infer.decoding import PREFIX_BYTES, DecodeLoop, prompt_tokens
 from triptych.infer.generation import Generation, GenerationStream, as_request, best, check_choices
@@ -29,7 +36,9 @@ SLOTS, MAX_SAMPLES, STREAM_BATCH = 16, 1_000_000, 1024
 TRAVERSAL = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 
-def rows_of(labels: Sequence[int] | None, indices: Sequence[int], sampler: LatentSampler) -> Sequence[int]:
+def rows_of(
+    labels: Sequence[int] | None, indices: Sequence[int], sampler: LatentSampler | CodeSampler
+) -> Sequence[int]:
     """The label of each row: as given and checked, or by default the index modulo the classes."""
     classes = sampler.classes or 1
     if labels is None:
@@ -176,6 +185,8 @@ class Engine:
                 if sampler.condition is not None:
                     inputs[sampler.condition.name] = np.array(rows_of(labels, indices, sampler), np.int64)
                 return self.run_rows(graph, inputs)[output]
+            case CodeSampler() as sampler:
+                return codes.sample(self, sampler, seeds, indices, rows_of(labels, indices, sampler))
             case TextSampler():
                 return self._sample_tokens(seeds, indices)
 
@@ -184,26 +195,36 @@ class Engine:
         if noise.check_truncation(truncation) is not None:
             latents.latent_sampler(self)
 
-    def encode(self, x: Any, *, condition: object | None = None) -> latents.Posterior:
-        """q(z|x) of each example, (n, *sample_shape): `.mean` and `.log_var`, (n, *latent_shape) each.
+    def encode(self, x: Any, *, condition: object | None = None) -> latents.Posterior | Array:
+        """q(z|x) of each example, (n, *sample_shape): `.mean` and `.log_var`, (n, *latent_shape) each; for a
+        VQ-VAE the indices of its codes, (n, *code_shape), which depend on no condition.
 
         Args:
             condition: the examples' labels in a conditional model, as in `sample`; they must be given.
 
         Raises: InputError, also for a model without an encoder, such as a GAN.
         """
+        if isinstance(self.manifest.sampler, CodeSampler):
+            return codes.encode(self, x, condition)
         return latents.encode(self, x, condition)
 
     def decode(self, z: Any, *, condition: object | None = None) -> Array:
         """The sample of each latent, (n, *sample_shape) for `z` of shape (n, *latent_shape); also of a GAN.
+        For a VQ-VAE `z` are indices of codes, (n, *code_shape).
 
         Raises: InputError.
         """
+        if isinstance(self.manifest.sampler, CodeSampler):
+            return codes.decode(self, self.manifest.sampler, z, condition)
         return latents.decode(self, z, condition)
 
     def reconstruct(self, x: Any, *, condition: object | None = None) -> Array:
-        """Each example decoded from the mean of its q(z|x), of the shape of `x`. Raises as `encode` does."""
-        return self.decode(self.encode(x, condition=condition).mean, condition=condition)
+        """Each example decoded from the mean of its q(z|x), or from its codes, of the shape of `x`. Raises as
+        `encode` does.
+        """
+        encoded = self.encode(x, condition=condition)
+        z = encoded.mean if isinstance(encoded, latents.Posterior) else encoded
+        return self.decode(z, condition=condition)
 
     def interpolate(
         self, a: Any, b: Any, steps: int = 8, *, spherical: bool = True, condition: object | None = None

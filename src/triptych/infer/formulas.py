@@ -44,9 +44,19 @@ def bernoulli(x: Array, mean: Array, _: float = 0.0) -> Array:
     return likelihood
 
 
+def laplace(x: Array, mean: Array, log_var: float) -> Array:
+    """Laplace log-likelihood of x in nats, summed over the last axis; see
+    `maths.likelihoods.laplace_on_logits`.
+    """
+    b = math.exp(0.5 * log_var) / math.sqrt(2)
+    likelihood: Array = -(np.abs(x - mean) / b + math.log(2 * b)).sum(-1)  # (likelihood.laplace)
+    return likelihood
+
+
 LIKELIHOODS: dict[str, Callable[[Array, Array, float], Array]] = {
     "bernoulli": bernoulli,
     "gaussian": log_density,
+    "laplace": laplace,
 }
 
 

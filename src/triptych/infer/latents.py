@@ -10,7 +10,7 @@ import numpy as np
 
 from triptych.bundle import noise
 from triptych.bundle.condition import row_labels
-from triptych.bundle.manifest import GraphRecord, LatentSampler, TensorSpec
+from triptych.bundle.manifest import CodeSampler, GraphRecord, LatentSampler, TensorSpec
 from triptych.errors import InputError
 from triptych.infer import formulas
 from triptych.infer.inputs import check_tensor
@@ -135,7 +135,10 @@ def flat(array: Array) -> Array:
 
 
 def latent_sampler(engine: Engine) -> LatentSampler:
-    """How this model draws from latents. Raises `InputError` for a model of text."""
+    """How this model draws from latents. Raises `InputError` for a model of text or of codes."""
+    if isinstance(engine.manifest.sampler, CodeSampler):
+        remedy = "use sample, encode, decode or reconstruct"
+        raise InputError("has codes and no continuous latents", where=engine.manifest.name, remedy=remedy)
     if not isinstance(engine.manifest.sampler, LatentSampler):
         raise InputError("has no latents", where=engine.manifest.name, remedy="use generate")
     return engine.manifest.sampler

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from triptych.bundle.manifest import TextSampler
+from triptych.bundle.manifest import TokenSampler
 from triptych.bundle.reader import Bundle
 from triptych.bundle.wire import external_tensors
 from triptych.errors import BundleRefused
@@ -56,7 +56,7 @@ class OnnxRuntimeBackend:
     def decoder(self, slots: int) -> OnnxRuntimeDecoder:
         """A new cache of `slots` rows."""
         sampler = self._bundle.manifest.sampler
-        assert isinstance(sampler, TextSampler)  # Engine refuses others
+        assert isinstance(sampler, TokenSampler)  # Engine refuses others
         return OnnxRuntimeDecoder(self.session(sampler.graph), self._records[sampler.graph], sampler, slots)
 
     def close(self) -> None:

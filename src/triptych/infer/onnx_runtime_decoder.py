@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.bundle.manifest import GraphRecord, TextSampler
+from triptych.bundle.manifest import GraphRecord, TokenSampler
 from triptych.errors import BundleError
 from triptych.infer.rows import pad, split
 
@@ -63,7 +63,7 @@ class OnnxRuntimeDecoder:
     Keys and values are (rows, kv_heads, block_size, head_dim).
     """
 
-    def __init__(self, session: Any, record: GraphRecord, sampler: TextSampler, slots: int) -> None:
+    def __init__(self, session: Any, record: GraphRecord, sampler: TokenSampler, slots: int) -> None:
         self.slots = slots
         self._session, self._graph, self._buckets = session, record.name, record.row_buckets
         rows = max(held.start + size for held, size in split(slots, self._buckets, MAX_PADDING))

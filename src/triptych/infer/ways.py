@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triptych.bundle.manifest import TextSampler
+from triptych.bundle.manifest import TokenSampler
 from triptych.bundle.reader import Bundle
 from triptych.infer import machine
 from triptych.infer.backend import Backend, TokenDecoder
@@ -95,7 +95,7 @@ class ChosenBackend:
     def decoder(self, slots: int) -> TokenDecoder:
         """A new cache of `slots` rows."""
         sampler = self._bundle.manifest.sampler
-        assert isinstance(sampler, TextSampler)  # Engine refuses others
+        assert isinstance(sampler, TokenSampler)  # Engine refuses others
         return self._backend(sampler.graph).decoder(slots)
 
     def close(self) -> None:

@@ -20,13 +20,14 @@ torch.zeros(1).exp()
 
 if TYPE_CHECKING:
     from triptych.learn import data as datasets
-    from triptych.learn.models import VAE, WGANGP, Transformer
+    from triptych.learn.models import VAE, VQVAE, WGANGP, Transformer
     from triptych.learn.train import Trainer
 
-__all__ = ["VAE", "WGANGP", "Trainer", "Transformer", "datasets"]
+__all__ = ["VAE", "VQVAE", "WGANGP", "Trainer", "Transformer", "datasets"]
 
 _HOMES = {
     "VAE": "triptych.learn.models",
+    "VQVAE": "triptych.learn.models",
     "WGANGP": "triptych.learn.models",
     "Transformer": "triptych.learn.models",
     "Trainer": "triptych.learn.train",

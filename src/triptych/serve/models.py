@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from triptych.bundle import pictures
-from triptych.bundle.manifest import LatentSampler, TextSampler
+from triptych.bundle.manifest import TextSampler
 from triptych.errors import InputError
 from triptych.infer import DecodeLoop, Engine, GenerationRequest, TokenEvent, load
 from triptych.infer.decoding import prompt_tokens
@@ -263,10 +263,10 @@ def attempt(write: Callable[[], bytes]) -> Answer:
 
 def probe(engine: Engine) -> None:
     """Compute something small and real."""
-    if isinstance(engine.manifest.sampler, LatentSampler):
-        engine.sample(1, seed=0)
-    else:
+    if isinstance(engine.manifest.sampler, TextSampler):
         engine.generate((0,), max_tokens=1, temperature=0.0)
+    else:
+        engine.sample(1, seed=0)
 
 
 __all__ = ["ModelHandler", "ProbeWork", "WorkerSettings", "handler"]

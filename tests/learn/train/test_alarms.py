@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from triptych.learn import data as datasets
-from triptych.learn.models import VAE, WGANGP
+from triptych.learn.models import VAE, VQVAE, WGANGP
 from triptych.learn.train import Trainer, rng
 from triptych.learn.train.alarms import Alarm, Episode, episodes, names_before, news, raised
 
@@ -179,6 +180,40 @@ def test_a_vae_of_much_beta_collapses_and_one_of_beta_one_does_not(tmp_path: Pat
     assert calm.summary["alarms"] == calm.summary["alarm_episodes"] == []
     assert [len(row["kl_per_dimension"]) for row in calm.history if row["split"] == "validation"] == [10] * 5
     assert 'role="alert"' not in (tmp_path / "calm/report.html").read_text()
+
+
+def test_few_codes_in_use_are_codebook_collapse_when_it_lasts() -> None:
+    def run(used: list[float], perplexity: float, every: int = 50) -> list[str]:
+        values = [10.0 - step for step in range(len(used))]
+        history = rows(values, codebook_used=used, codebook_perplexity=[perplexity] * len(used))
+        return names([{**row, "step": row["step"] * every} for row in history])
+
+    assert run([0.01, 0.09, 0.05, 0.05], perplexity=4.0) == ["codebook collapse"]
+    assert run([0.01, 0.09, 0.05, 0.05], perplexity=4.0, every=10) == []
+    assert run([0.01, 0.09, 0.05, 0.2], perplexity=4.0) == []
+    assert run([0.5, 0.5, 0.5, 0.5], perplexity=1.2) == ["codebook collapse"]
+    assert run([0.5, 0.5, 0.5, 0.5], perplexity=9.0) == []
+
+
+def test_far_away_codes_without_restarts_collapse_and_with_them_do_not(tmp_path: Path, capsys: Any) -> None:
+    def run(name: str, **config: Any) -> Any:
+        rng.seed_all(0)
+        small = {"channels": (8,), "codes": 32, "code_dim": 4, "prior_layers": 1, "prior_width": 16}
+        model = VQVAE(VQVAE.Config(sample_shape=(1, 8, 8), **small, **config))
+        model.quantizer.codebook += 100 * torch.randn(32, 1)
+        settings = {"max_steps": 150, "validate_every_steps": 25, "batch_size": 64, "learning_rate": 2e-3}
+        trainer = Trainer(out=tmp_path / name, log={**QUIET, "progress": True}, threads=1, **settings)
+        return trainer.fit(model, datasets.digits())
+
+    far = run("far", restart_below=0.0)
+    assert far.history[-1]["alarms"] == ["codebook collapse"]
+    assert far.history[-1]["codebook_used"] == pytest.approx(1 / 32)
+    assert far.summary["alarm_episodes"][0]["name"] == "codebook collapse"
+    assert "model.restart_below" in (tmp_path / "far/report.html").read_text()
+    assert capsys.readouterr().err.count("alarm: codebook collapse") == 1
+    calm = run("calm")
+    assert calm.summary["alarms"] == calm.summary["alarm_episodes"] == []
+    assert calm.history[-1]["codebook_used"] > 0.2
 
 
 def test_a_vae_with_a_huge_learning_rate_diverges(tmp_path: Path) -> None:

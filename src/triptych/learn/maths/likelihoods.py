@@ -4,6 +4,7 @@ To add one: write its log-density here, as one function with one tag, and name i
 of this file. `VAE.Config(likelihood="...")`, the decode graph, the contract tests and the laws then cover it.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -45,6 +46,24 @@ def gaussian_on_logits(
     return gaussian.log_density(x, logits.sigmoid(), log_var.expand(x.shape[-1]))  # (likelihood.gaussian)
 
 
+def laplace_on_logits(
+    x: Float[Tensor, "*#B D"], logits: Float[Tensor, "*B D"], log_var: Float[Tensor, ""]
+) -> Float[Tensor, "*B"]:
+    r"""Laplace log-likelihood of x in nats, with its constant; the mean is sigmoid(logits), an image.
+
+    $$ -\sum_d \bigl( \lvert x_d - \mathrm{sigmoid}(a_d) \rvert / b + \log 2b \bigr),
+    \quad b = \sigma / \sqrt2 \tag{likelihood.laplace} $$
+
+    Args:
+        log_var: one log-variance, log sigma^2, for every pixel, fixed or learned.
+
+    Returns: one value per example, summed over D; up to its constant the L1 distance, in units of b.
+    Source: Laplace 1774, "Mémoire sur la probabilité des causes par les évènements".
+    """
+    b = (0.5 * log_var).exp() / math.sqrt(2)
+    return -((x - logits.sigmoid()).abs() / b + (2 * b).log()).sum(-1)  # (likelihood.laplace)
+
+
 class Likelihood(NamedTuple):
     """A likelihood as a decoder needs it.
 
@@ -60,4 +79,5 @@ class Likelihood(NamedTuple):
 LIKELIHOODS: dict[str, Likelihood] = {
     "bernoulli": Likelihood(lambda x, logits, _: bernoulli(x, logits), torch.sigmoid, has_scale=False),
     "gaussian": Likelihood(gaussian_on_logits, torch.sigmoid, has_scale=True),
+    "laplace": Likelihood(laplace_on_logits, torch.sigmoid, has_scale=True),
 }

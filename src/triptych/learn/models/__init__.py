@@ -8,11 +8,14 @@ from __future__ import annotations
 from triptych.learn.models.base import Batch, Config, GenerativeModel, Graph, Progress, Terms, Turn
 from triptych.learn.models.transformer import Transformer, TransformerConfig
 from triptych.learn.models.vae import VAE, VAEConfig
+from triptych.learn.models.vq_vae import VQVAE
+from triptych.learn.models.vq_vae_config import VQVAEConfig
 from triptych.learn.models.wgan_gp import WGANGP, WGANGPConfig
 
 __all__ = [
     "FAMILIES",
     "VAE",
+    "VQVAE",
     "WGANGP",
     "Batch",
     "Config",
@@ -26,9 +29,12 @@ __all__ = [
     "build",
 ]
 
-FAMILIES: dict[str, type[GenerativeModel]] = {model.family: model for model in (VAE, WGANGP, Transformer)}
+FAMILIES: dict[str, type[GenerativeModel]] = {
+    model.family: model for model in (VAE, WGANGP, Transformer, VQVAE)
+}
 
-ModelConfig = VAEConfig | WGANGPConfig | TransformerConfig  # a tagged union: `family` says which
+# A tagged union: `family` says which.
+ModelConfig = VAEConfig | WGANGPConfig | TransformerConfig | VQVAEConfig
 
 
 def build(config: Config) -> GenerativeModel:

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 from torch import Tensor, nn
 
-from triptych.bundle.manifest import LatentSampler, TensorSpec, TextSampler
+from triptych.bundle.manifest import Sampler, TensorSpec
 from triptych.errors import ConfigError, InputError
 
 
@@ -63,11 +63,14 @@ class Terms:
     """A loss, term by term. Each value is a scalar: the mean over the batch of a per-example quantity.
 
     `total` is what the turn's player minimises; `named` is what the log shows (nats per example for
-    likelihoods, nats per token for text).
+    likelihoods, nats per token for text). `statistics` is what the model keeps account of besides its
+    gradients, as means over the batch: averaged over accumulated batches and over processes, they come back
+    to `absorb`.
     """
 
     total: Tensor
     named: dict[str, Tensor] = field(default_factory=dict)
+    statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ class GenerativeModel(nn.Module, ABC):
         """The pure functions to export."""
 
     @abstractmethod
-    def sampler(self) -> LatentSampler | TextSampler:
+    def sampler(self) -> Sampler:
         """How a reader of the bundle turns a seed into a sample."""
 
     @abstractmethod
@@ -169,6 +172,11 @@ class GenerativeModel(nn.Module, ABC):
         if condition is not None:
             got = f"got {type(condition).__name__}"
             raise InputError(got, where="condition", valid=f"nothing: a {self.family} takes no condition")
+
+    def absorb(self, turn: Turn, statistics: dict[str, Tensor]) -> None:
+        """Take in the statistics of a whole update, after the player has moved. Buffers may change here, in
+        place. It is called in every process alike, with the generators in the same state.
+        """
 
     def after_update(self, turn: Turn) -> Iterable[str]:
         """Constraints that hold after an update (weight clipping); returns the names of what it touched."""

@@ -30,11 +30,17 @@ def join(x: Tensor, labels: Tensor | None, classes: int | None) -> Tensor:
     """
     if classes is None:
         return x
+    hot = one_hot(needed(labels), classes).to(x.dtype)
+    return torch.cat([x, hot.expand(*x.shape[:-1], classes)], -1)
+
+
+def needed(labels: Tensor | None) -> Tensor:
+    """The labels that a conditional model cannot do without. Raises: InputError when there are none."""
     if labels is None:
         raise InputError(
             "are missing", where="labels", remedy="train on data with labels, or leave out classes"
         )
-    return torch.cat([x, one_hot(labels, classes).to(x.dtype).expand(*x.shape[:-1], classes)], -1)
+    return labels
 
 
 def width(classes: int | None) -> int:
@@ -57,4 +63,4 @@ def example_labels(rows: int, classes: int | None) -> tuple[Tensor, ...]:
 def sample_labels(condition: object | None, n: int, classes: int | None) -> Tensor | None:
     """The labels of `n` samples, (n,) int64, or None; see `triptych.bundle.condition.row_labels`."""
     labels = row_labels(condition, n, classes)
-    return None if labels is None else torch.tensor(labels)
+    return None if labels is None else torch.tensor(labels, dtype=torch.int64)

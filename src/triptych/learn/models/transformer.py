@@ -178,14 +178,22 @@ class Transformer(GenerativeModel):
         Args:
             condition: the prompt's token ids, 1 to block_size of them; `start_token` if none is given.
         """
-        prompt = self.prompt(condition)
-        streams = [noise.stream(seed, index, noise.TOKEN) for index in range(n)]
-        tokens = torch.tensor(prompt).repeat(n, 1)
-        cache, fresh, training = self.cache(n), tokens, self.training
+        prompt = torch.tensor(self.prompt(condition)).repeat(n, 1)
+        return self.continued(prompt, seed, self.config.block_size - prompt.shape[1])
+
+    @torch.no_grad()
+    def continued(self, tokens: Tensor, seed: int, steps: int, choices: int | None = None) -> Tensor:
+        """Token ids (n, T) and `steps` more after them, (n, T + steps), in ancestral sampling.
+
+        Args:
+            choices: only token ids below this are drawn; all, unless given.
+        """
+        streams = [noise.stream(seed, index, noise.TOKEN) for index in range(len(tokens))]
+        cache, fresh, training = self.cache(len(tokens)), tokens, self.training
         device = self.embedding.weight.device
         self.eval()
-        for _ in range(self.config.block_size - len(prompt)):
-            logits = self(fresh.to(device), cache)[:, -1].cpu()
+        for _ in range(steps):
+            logits = self(fresh.to(device), cache)[:, -1, :choices].cpu()
             uniform = torch.tensor([stream.random() for stream in streams], dtype=torch.float64)[:, None]
             fresh = choose(logits, uniform)
             tokens = torch.cat((tokens, fresh), dim=1)

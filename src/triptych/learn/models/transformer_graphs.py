@@ -148,15 +148,15 @@ def cached_head_dim(config: TransformerConfig) -> int:
     return -(-config.head_dim // multiple) * multiple
 
 
-def next_token(model: Transformer) -> Graph:
-    """The cached next-token graph of a Transformer."""
+def next_token(model: Transformer, name: str = "next_token") -> Graph:
+    """The cached next-token graph of a Transformer, called `name`."""
     config = model.config
     high = float(config.vocab_size - 1)
     shape = ("batch", config.key_heads, config.block_size, cached_head_dim(config))
     names = [f"{part}_{layer}" for layer in range(config.layers) for part in ("key", "value")]
     module = NextToken(model)
     return Graph(
-        "next_token",
+        name,
         module,
         (
             TensorSpec(name="tokens", shape=("batch", "time"), dtype="int64", low=0.0, high=high),

@@ -22,6 +22,8 @@ STANDSTILL, STANDSTILL_VALIDATIONS, STANDSTILL_STEP = 0.01, 3, 50  # before it, 
 INACTIVE_SHARE, INACTIVE_VALIDATIONS = 0.9, 5  # of all latents; a VAE may begin with none
 SILENT_STEP, INACTIVE_STEP = 20, 100  # before these a VAE has hardly begun
 SILENT_NATS, SILENT_VALIDATIONS = 0.1, 3  # what all latents together tell of x when they tell nothing
+UNUSED, ONE_CODE = 0.1, 1.5  # share of the codes, and their perplexity, below which a codebook has collapsed
+CODES_STEP, CODES_VALIDATIONS = 50, 3  # a codebook may begin with a few codes
 CLEAR_ESTIMATE = 0.3  # of the largest distance that the critic has seen
 STEEP = 3.0  # slope of a critic that should have 1
 NO_GRADIENT, TINY = 1e-3, 1e-12  # the generator's gradient norm over the critic's
@@ -181,6 +183,24 @@ def posterior_collapse(past: Past) -> Alarm | None:
     )
 
 
+def codebook_collapse(past: Past) -> Alarm | None:
+    """Hardly a code is in use: what the decoder can say, it says with these."""
+
+    def unused(row: Row) -> bool:
+        few = _number(row, "codebook_used") < UNUSED or _number(row, "codebook_perplexity") < ONE_CODE
+        return row["step"] >= CODES_STEP and few
+
+    if not past.lasting(unused, CODES_VALIDATIONS):
+        return None
+    return Alarm(
+        "codebook collapse",
+        f"{past.now['codebook_used']:.1%} of the codes are used, with a perplexity of "
+        f"{past.now['codebook_perplexity']:.3g}",
+        'set model.restart_below = 0.25, lower model.codes, or take model.quantizer = "fsq", '
+        "which has no codebook",
+    )
+
+
 def steep_critic(past: Past) -> Alarm | None:
     """The critic's slope is far above 1: what it estimates is no distance."""
     if not past.lasting(lambda row: _number(row, "critic_slope", 1.0) > STEEP):
@@ -295,6 +315,7 @@ CAUSES = (blind_critic, generator_without_gradient)  # of what looks like diverg
 RULES = (
     standstill,
     posterior_collapse,
+    codebook_collapse,
     steep_critic,
     blind_critic,
     generator_without_gradient,

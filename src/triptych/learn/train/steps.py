@@ -74,7 +74,10 @@ class Steps:
             rate, name = self.rate(player, counters.step), player.turn.name
             for _ in range(player.turn.updates):
                 batches = [batch := self._draw(player, batch) for _ in range(self.settings.accumulate)]
-                self.meters[name].add(*self.updates[name](batches, progress, rate, eager=eager))
+                paid = self.updates[name](batches, progress, rate, eager=eager)
+                self.meters[name].add(paid.names, paid.values)
+                if paid.statistics:
+                    self.state.model.absorb(player.turn, paid.statistics)
                 self.state.model.after_update(player.turn)
                 yield player
         self.state.update_ema()

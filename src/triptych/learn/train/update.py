@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import MethodType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +19,16 @@ from triptych.learn.train.meter import stacked
 from triptych.learn.train.player import Pace, Player
 from triptych.learn.train.world import World
 
-Paid = tuple[tuple[str, ...], Tensor]  # the names of the terms; the total, the terms and the gradient norm
 Gradients = Sequence[Tensor | None]
+Statistics = dict[str, Tensor]
+
+
+class Paid(NamedTuple):
+    """The names of the terms; the total, the terms and the gradient norm; what the model keeps account of."""
+
+    names: tuple[str, ...]
+    values: Tensor
+    statistics: Statistics
 
 
 class Update:
@@ -52,10 +61,11 @@ class Update:
         return paid
 
     def _run(self, batches: list[Batch], progress: Progress, rate: float | Pace) -> Paid:
-        names, values, gradients = self._pay(batches, progress)
+        names, values, gradients, statistics = self._pay(batches, progress)
         found = [g for g in gradients if g is not None]
-        averaged = iter(self.world.average(found))
+        averaged = iter(self.world.average([*found, *statistics.values()]))
         gradients = [None if g is None else next(averaged) for g in gradients]
+        statistics = {name: next(averaged) for name in statistics}
         if not torch.compiler.is_compiling():
             self.gradients = gradients
         norm = global_norm([g for g in gradients if g is not None])
@@ -64,11 +74,14 @@ class Update:
             gradients = [None if g is None else g * factor for g in gradients]
         with torch.no_grad():
             self.player.move(gradients, rate)
-        return names, torch.cat([values, norm[None]])
+        return Paid(names, torch.cat([values, norm[None]]), statistics)
 
-    def _pay(self, batches: list[Batch], progress: Progress) -> tuple[tuple[str, ...], Tensor, Gradients]:
-        """Terms and gradients, averaged over `batches`."""
+    def _pay(
+        self, batches: list[Batch], progress: Progress
+    ) -> tuple[tuple[str, ...], Tensor, Gradients, Statistics]:
+        """Terms, gradients and statistics, averaged over `batches`."""
         names: tuple[str, ...] = ()
+        statistics: Statistics = {}
         values = torch.zeros(())
         gradients: Gradients = [None] * len(self.player.moments)
         for batch in batches:
@@ -78,7 +91,10 @@ class Update:
             fresh = torch.autograd.grad(share, self.player.weights, allow_unused=True)
             gradients = [added(a, b) for a, b in zip(gradients, fresh, strict=True)]
             names, values = tuple(terms.named), values + stacked(terms.total, terms.named) / len(batches)
-        return names, values, gradients
+            for name, mean in terms.statistics.items():
+                part = mean.detach() / len(batches)
+                statistics[name] = statistics[name] + part if name in statistics else part
+        return names, values, gradients, statistics
 
 
 def added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
