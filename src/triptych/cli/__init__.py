@@ -29,6 +29,7 @@ VERBS = (
     "calibrate",
     "sample",
     "serve",
+    "swap",
     "demo",
     "recipes",
     "bench",

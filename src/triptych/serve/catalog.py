@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from triptych.bundle.manifest import MANIFEST, GraphRecord, Manifest, TextSampler
-from triptych.bundle.reader import read_manifest
+from triptych.bundle.reader import read, read_manifest
 from triptych.errors import ConfigError, NotFoundError, nearest
 
 
@@ -61,6 +61,14 @@ class Catalog(dict[str, Model]):
                 )
             catalog[model.name] = model
         return catalog
+
+    @classmethod
+    def checked(cls, folders: Iterable[str | Path]) -> Catalog:
+        """The same, with every byte of every bundle checked."""
+        found = list(folders)
+        for folder in found:
+            read(folder)
+        return cls.read(found)
 
     def find(self, name: str) -> Model:
         """The model of that name.

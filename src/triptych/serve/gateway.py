@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from typing import cast
 
 import msgspec
 
+from triptych.errors import ConflictError
 from triptych.serve.catalog import Catalog
+from triptych.serve.generation import Generation, Pool
 from triptych.serve.metrics import Metrics
 from triptych.serve.pipeline.handler import BatchInfo, Handler
 from triptych.serve.pipeline.message import Message
@@ -27,42 +29,25 @@ from triptych.serve.pipeline.pipeline import Pipeline
 from triptych.serve.pipeline.producer import QueueProducer
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.failure import Failure
-from triptych.serve.supervise.pool import WorkerInfo
-from triptych.serve.supervise.stream import PieceStream
 from triptych.serve.ticket import ACKNOWLEDGER, Deadlines, Outcome, Ticket
 from triptych.serve.work import ProbeWork, TextPiece, TextWork, Work
 
 PROBE_S = 1.0
 
 
-class Pool(Protocol):
-    """What the gateway needs of `WorkerPool`."""
-
-    async def run(self, payloads: list[bytes], *, deadline_s: float | None = None) -> list[bytes | Failure]:
-        """One answer per payload."""
-
-    def stream(self, payload: bytes, *, deadline_s: float | None = None) -> PieceStream:
-        """The pieces of one answer."""
-
-    async def idle(self) -> None:
-        """Return once a worker has room."""
-
-    async def probe(self, payloads: list[bytes], *, timeout_s: float = 1.0) -> dict[int, str]:
-        """Slot -> what became of a real batch in its worker."""
-
-    def workers(self) -> list[WorkerInfo]:
-        """Every slot's present worker."""
-
-
 class Dispatch(Handler):
-    """Hands each batch to an idle worker."""
+    """Hands each batch to an idle worker of the generation that accepted it.
 
-    def __init__(self, pool: Pool, metrics: Metrics) -> None:
-        self._pool, self._metrics = pool, metrics
+    Args:
+        present: tells the generation that accepts now.
+    """
+
+    def __init__(self, present: Callable[[], Generation], metrics: Metrics) -> None:
+        self._present, self._metrics = present, metrics
 
     async def capacity(self, batcher: str) -> None:
         """Wait for an idle worker, so that the batch can still fill."""
-        await self._pool.idle()
+        await self._present().pool.idle()
 
     async def handle_batch(self, batcher: str, messages: Sequence[Message], info: BatchInfo) -> None:
         """Have a worker answer `messages`."""
@@ -74,7 +59,8 @@ class Dispatch(Handler):
             if message.deliveries > 1:
                 metrics.redelivered.inc()
         deadlines = [message.deadline_s for message in messages if message.deadline_s is not None]
-        answers = await self._pool.run(
+        generation, _ = cast(tuple[Generation, Hashable], messages[0].batch_key)
+        answers = await generation.pool.run(
             [message.data for message in messages], deadline_s=max(deadlines, default=None)
         )
         metrics.compute_duration.observe(asyncio.get_running_loop().time() - started_at_s)
@@ -89,16 +75,19 @@ class Gateway:
     """What the HTTP routes (and later other protocols) call.
 
     Attributes:
-        catalog, settings, metrics: what they are named.
+        generation: the models and workers that accept requests now.
+        settings, metrics: what they are named.
+        swap: begins the next generation, or raises ConflictError and changes nothing.
         pipeline: the child to supervise.
         is_draining: set once the server is on its way down.
         started_at_s: on the monotonic clock.
     """
 
     def __init__(
-        self, catalog: Catalog, pool: Pool, settings: Settings, metrics: Metrics, workers: int = 1
+        self, generation: Generation, settings: Settings, metrics: Metrics, workers: int = 1
     ) -> None:
-        self.catalog, self.pool, self.settings, self.metrics = catalog, pool, settings, metrics
+        self.generation, self.settings, self.metrics = generation, settings, metrics
+        self.swap: Callable[[], Awaitable[None]] = cannot_swap
         self.is_draining = False
         self.started_at_s = time.monotonic()
         queue = settings.queue
@@ -115,12 +104,22 @@ class Gateway:
             shutdown_s=settings.drain.shutdown_s,
             max_deliveries=queue.max_deliveries,
         )
-        self.pipeline = Pipeline(Dispatch(pool, metrics), self._producer, options)
+        self.pipeline = Pipeline(Dispatch(lambda: self.generation, metrics), self._producer, options)
         self._deadlines = Deadlines()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_piece = msgspec.msgpack.Decoder(TextPiece).decode
         self._probe: asyncio.Task[dict[int, str]] | None = None
         metrics.watch_queue(lambda: self.queue_depth)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models on offer."""
+        return self.generation.catalog
+
+    @property
+    def pool(self) -> Pool:
+        """The workers that have loaded them."""
+        return self.generation.pool
 
     @property
     def queue_depth(self) -> int:
@@ -134,9 +133,13 @@ class Gateway:
 
         Raises: Overloaded, Draining or DeadlineExceeded at once.
         """
-        ticket = Ticket(done, deadline_s, self._deadlines)
-        ticket.message = Message(self._encode(work), ACKNOWLEDGER, ticket, rows, deadline_s, batch_key=key)
+        generation = self.generation
+        ticket = Ticket(done, deadline_s, self._deadlines, generation.leave)
+        ticket.message = Message(
+            self._encode(work), ACKNOWLEDGER, ticket, rows, deadline_s, batch_key=generation.key(key)
+        )
         self._producer.offer(ticket.message)
+        generation.enter()
         self._deadlines.add(ticket)
         return ticket
 
@@ -159,3 +162,8 @@ class Gateway:
             payloads = [self._encode(ProbeWork(name)) for name in self.catalog]
             self._probe = asyncio.create_task(self.pool.probe(payloads, timeout_s=PROBE_S))
         return await asyncio.shield(self._probe)
+
+
+async def cannot_swap() -> None:
+    """The swap of a gateway whose workers are not its own."""
+    raise ConflictError("the workers of this gateway are not its own", where="swap")

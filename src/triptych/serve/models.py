@@ -13,7 +13,7 @@ import numpy as np
 
 from triptych.bundle import pictures
 from triptych.bundle.manifest import TextSampler
-from triptych.errors import InputError
+from triptych.errors import BundleRefused, InputError
 from triptych.infer import DecodeLoop, Engine, GenerationRequest, TokenEvent, load
 from triptych.infer.decoding import prompt_tokens
 from triptych.serve.bodies import as_json, as_npy, from_npy
@@ -37,9 +37,9 @@ Answer = bytes | Failure
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """What a worker is told at its start."""
+    """What a worker is told at its start; `bundles` maps each folder to the version that it must hold."""
 
-    bundles: list[str]
+    bundles: dict[str, str]
     engine: str = "auto"
     threads: int = 1
     slots: int = 16
@@ -54,6 +54,13 @@ def handler(settings: dict[str, Any]) -> ModelHandler:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     wanted = msgspec.convert(settings, WorkerSettings)
     engines = [load(folder, engine=wanted.engine, threads=wanted.threads) for folder in wanted.bundles]
+    for engine, (folder, version) in zip(engines, wanted.bundles.items(), strict=True):
+        if engine.manifest.version != version:
+            raise BundleRefused(
+                f"it holds version {engine.manifest.version}, and {version} is being served",
+                where=folder,
+                remedy="have the server take it over with `triptych swap`",
+            )
     return ModelHandler({engine.manifest.name: engine for engine in engines}, wanted.slots)
 
 

@@ -17,6 +17,7 @@ import msgspec
 import uvloop
 
 from triptych.serve.catalog import Catalog
+from triptych.serve.fleet import Fleet
 from triptych.serve.gateway import Gateway
 from triptych.serve.http.app import App
 from triptych.serve.http.server import HttpChild
@@ -57,29 +58,16 @@ class Node:
         self._is_up = False
         self._listener = socket.socket(fileno=call.listener)
         workers = call.settings.workers
-        size = workers.count or len(os.sched_getaffinity(0))
+        size = self._size = workers.count or len(os.sched_getaffinity(0))
         self._metrics = Metrics()
-        self._pool = WorkerPool(
-            "triptych.serve.models:handler",
-            {
-                "bundles": call.bundles,
-                "engine": workers.engine,
-                "threads": workers.threads,
-                "slots": workers.slots,
-            },
-            size,
-            start_timeout_s=workers.start_timeout_s,
-            batch_timeout_s=workers.hang_timeout_s,
-            max_restarts=workers.max_restarts,
-            max_seconds=workers.max_seconds,
-            stream_slots=workers.slots,
-            max_waiting=call.settings.queue.capacity,
-            max_deliveries=call.settings.queue.max_deliveries,
-            environment={name: str(workers.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
-            on_event=self._on_event,
+        self._fleet = Fleet(
+            Catalog.read(call.bundles),
+            call.bundles,
+            self._make_pool,
+            retire_s=call.settings.limits.request_timeout_s,
         )
-        catalog = Catalog.read(call.bundles)
-        self._gateway = Gateway(catalog, self._pool, call.settings, self._metrics, workers=size)
+        self._gateway = Gateway(self._fleet.generation, call.settings, self._metrics, workers=size)
+        self._gateway.swap = self._swap
 
     async def run(self) -> int:
         """Serve until SIGTERM (exit code 0) or until a part gives up (1)."""
@@ -99,7 +87,7 @@ class Node:
     def _tree(self) -> Supervisor:
         shutdown_s = self._settings.drain.shutdown_s
         children = [
-            ChildSpec("workers", self._start_pool, shutdown=shutdown_s),
+            ChildSpec("workers", self._start_fleet, shutdown=shutdown_s),
             ChildSpec("pipeline", self._start_pipeline, shutdown=shutdown_s),
             ChildSpec("http", self._start_http, shutdown=shutdown_s),
         ]
@@ -130,9 +118,36 @@ class Node:
         living.cancel()
         await asyncio.wait([living])
 
-    async def _start_pool(self) -> Child:
-        await self._pool.start()
-        return self._pool
+    def _make_pool(self, catalog: Catalog) -> WorkerPool:
+        workers, queue = self._settings.workers, self._settings.queue
+        bundles = {str(model.folder): model.version for model in catalog.values()}
+        told = {
+            "bundles": bundles,
+            "engine": workers.engine,
+            "threads": workers.threads,
+            "slots": workers.slots,
+        }
+        return WorkerPool(
+            "triptych.serve.models:handler",
+            told,
+            self._size,
+            start_timeout_s=workers.start_timeout_s,
+            batch_timeout_s=workers.hang_timeout_s,
+            max_restarts=workers.max_restarts,
+            max_seconds=workers.max_seconds,
+            stream_slots=workers.slots,
+            max_waiting=queue.capacity,
+            max_deliveries=queue.max_deliveries,
+            environment={name: str(workers.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
+            on_event=self._on_event,
+        )
+
+    async def _swap(self) -> None:
+        self._gateway.generation = await self._fleet.swap()
+
+    async def _start_fleet(self) -> Child:
+        await self._fleet.start()
+        return self._fleet
 
     async def _start_pipeline(self) -> Child:
         await self._gateway.pipeline.start()

@@ -20,15 +20,23 @@ class Ticket:
     """Accepted work. Its holder is told once: the answer, what it failed with, or that the deadline passed.
 
     Attributes:
+        end: called once the pipeline has let go of the message, whatever became of it.
         message: the work on its way through the pipeline.
         accepted_at_s, deadline_s: on the monotonic clock.
     """
 
-    __slots__ = ("_deadlines", "_done", "accepted_at_s", "deadline_s", "message")
+    __slots__ = ("_deadlines", "_done", "accepted_at_s", "deadline_s", "end", "message")
 
     message: Message
 
-    def __init__(self, done: Callable[[Outcome], None], deadline_s: float, deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        done: Callable[[Outcome], None],
+        deadline_s: float,
+        deadlines: Deadlines,
+        end: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.end = end
         self._done: Callable[[Outcome], None] | None = done
         self._deadlines = deadlines
         self.deadline_s, self.accepted_at_s = deadline_s, time.monotonic()
@@ -94,6 +102,7 @@ class TicketAcknowledger:
 
     @staticmethod
     def _settle(message: Message, outcome: Outcome) -> None:
+        message.ack_ref.end()
         try:
             message.ack_ref.settle(outcome)
         except Exception:

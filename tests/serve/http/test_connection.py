@@ -10,6 +10,7 @@ import pytest
 from triptych.errors import Overloaded
 from triptych.serve.catalog import Catalog
 from triptych.serve.gateway import Gateway
+from triptych.serve.generation import Generation
 from triptych.serve.http.connection import Connection
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.metrics import Metrics
@@ -26,7 +27,7 @@ class Held:
     """Holds every exchange until the test answers it."""
 
     def __init__(self) -> None:
-        self.gateway = Gateway(Catalog(), Idle(), Settings(), Metrics())  # type: ignore[arg-type]
+        self.gateway = Gateway(Generation(Catalog(), Idle()), Settings(), Metrics())  # type: ignore[arg-type]
         self.exchanges: asyncio.Queue[Exchange] = asyncio.Queue()
         self.connections: set[Connection] = set()
 

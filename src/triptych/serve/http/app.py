@@ -31,6 +31,7 @@ ROUTES = (
     Route("GET", "/v2/models/{name}/versions/{version}/ready", kserve.model_ready),
     Route("POST", "/v2/models/{name}/versions/{version}/infer", kserve.infer, at_once=True),
     Route("POST", "/v2/repository/index", kserve.index),
+    Route("POST", "/v2/repository/models/{name}/load", kserve.load),
     Route("GET", "/v2/workers", system.workers),
     Route("GET", "/livez", system.live),
     Route("GET", "/readyz", system.ready),

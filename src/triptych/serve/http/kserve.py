@@ -87,6 +87,20 @@ async def index(exchange: Exchange) -> None:
     await exchange.answer(200, encode(body), JSON, [])
 
 
+async def load(exchange: Exchange, name: str) -> None:
+    """`POST /v2/repository/models/{model}/load`: take over what has become of the bundles, under load.
+
+    All bundles are read anew, in new workers beside those that serve. Nothing changes unless they prove
+    themselves; requests that were accepted before are answered by the old ones.
+    """
+    gateway = exchange.gateway
+    before = gateway.catalog.find(name).version
+    await gateway.swap()
+    versions = {model.name: model.version for model in gateway.catalog.values()}
+    body = {"name": name, "before": before, "version": versions[name], "versions": versions}
+    await exchange.answer(200, encode(body), JSON, [])
+
+
 def infer(exchange: Exchange, name: str, version: str = "") -> Awaitable[None] | None:
     """`POST /v2/models/{model}/infer`: run a graph, draw samples (without inputs), or continue texts.
 

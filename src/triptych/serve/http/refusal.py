@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from triptych.errors import (
+    ConflictError,
     DeadlineExceeded,
     Draining,
     InputError,
@@ -23,6 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 STATUS: dict[type[TriptychError], int] = {
     InputError: 400,
     NotFoundError: 404,
+    ConflictError: 409,
     Overloaded: 503,
     Draining: 503,
     SupervisorFailed: 503,
@@ -35,6 +37,7 @@ NAMES = {
     405: "method_not_allowed",
     406: "not_acceptable",
     408: "request_timeout",
+    409: "conflict",
     411: "length_required",
     413: "too_large",
     415: "unsupported_media_type",
