@@ -31,7 +31,7 @@ HEADER_BYTES = HEADER.size + CRC.size
 IN_MEMFD = 1
 MEMFD_BYTES = 256 * 1024  # bodies from here on travel by memfd: one system call instead of dozens
 MAX_BODY_BYTES = 1 << 30
-READ_BYTES = 256 * 1024
+READ_BYTES = MEMFD_BYTES + HEADER_BYTES  # no frame in the stream is longer
 DESCRIPTOR_BYTES = socket.CMSG_SPACE(16 * 4)
 
 
@@ -50,45 +50,56 @@ def pack_header(kind: int, id: int, body: bytes, flags: int = 0) -> bytes:
 
 
 class Decoder:
-    """Bytes and descriptors in, whole frames out."""
+    """Reads a socket into one buffer, again and again, and takes whole frames out of it."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
+        self._buffer = memoryview(bytearray(2 * READ_BYTES))  # at least half of it is free: see `receive`
+        self._start = self._end = 0
         self._descriptors: deque[int] = deque()
 
-    def feed(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
-        """Take what one `recvmsg` brought."""
-        self._bytes += data
+    def receive(self, sock: socket.socket, flags: int = 0) -> int:
+        """Take in what one `recvmsg` brings, at most `READ_BYTES`; returns how many bytes that was."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end > READ_BYTES:
+            held = bytes(self._buffer[self._start : self._end])  # less than a frame
+            self._start, self._end = 0, len(held)
+            self._buffer[: self._end] = held
+        space = self._buffer[self._end : self._end + READ_BYTES]
+        size, ancillary, _, _ = sock.recvmsg_into([space], DESCRIPTOR_BYTES, flags)
+        self._end += size
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 whole = len(content) // 4 * 4
                 self._descriptors.extend(memoryview(content)[:whole].cast("i"))
+        return size
 
     def next(self) -> Frame | None:
         """The next whole frame, if there is one.
 
         Raises: ConnectionAbortedError if the bytes are no frame.
         """
-        if len(self._bytes) < HEADER_BYTES:
+        header = self._buffer[self._start : self._end][:HEADER_BYTES]
+        if len(header) < HEADER_BYTES:
             return None
-        magic, kind, flags, zero, length, id = HEADER.unpack_from(self._bytes)
-        if magic != MAGIC or zero or flags & ~IN_MEMFD or length > MAX_BODY_BYTES:
-            raise ConnectionAbortedError(f"no frame: {bytes(self._bytes[:HEADER_BYTES])!r}")
-        end = HEADER_BYTES if flags & IN_MEMFD else HEADER_BYTES + length
-        if len(self._bytes) < end:
+        magic, kind, flags, zero, length, id = HEADER.unpack_from(header)
+        limit = MAX_BODY_BYTES if flags & IN_MEMFD else MEMFD_BYTES - 1
+        if magic != MAGIC or zero or flags & ~IN_MEMFD or length > limit:
+            raise ConnectionAbortedError(f"no frame: {bytes(header)!r}")
+        start = self._start + HEADER_BYTES
+        end = start if flags & IN_MEMFD else start + length
+        if self._end < end:
             return None
-        body = (
-            self._from_memfd(length) if flags & IN_MEMFD else bytes(memoryview(self._bytes)[HEADER_BYTES:end])
-        )
-        (crc,) = CRC.unpack_from(self._bytes, HEADER.size)
-        if crc != crc32(body, crc32(memoryview(self._bytes)[: HEADER.size])):
+        body = self._from_memfd(length) if flags & IN_MEMFD else bytes(self._buffer[start:end])
+        (crc,) = CRC.unpack_from(header, HEADER.size)
+        if crc != crc32(body, crc32(header[: HEADER.size])):
             raise ConnectionAbortedError(f"frame {id} of kind {kind} is corrupt: its CRC does not match")
-        del self._bytes[:end]
+        self._start = end
         return Frame(kind, id, body)
 
     def close(self) -> None:
         """Drop what is left."""
-        self._bytes.clear()
+        self._start = self._end = 0
         while self._descriptors:
             os.close(self._descriptors.popleft())
 
@@ -165,11 +176,9 @@ class AsyncChannel:
 
     def _read(self) -> bool:
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(READ_BYTES, DESCRIPTOR_BYTES)
-            if not data:
+            if not self._decoder.receive(self._socket):
                 self.close()
                 return False
-            self._decoder.feed(data, ancillary)
             while self._open and (frame := self._decoder.next()) is not None:
                 self._on_frame(frame)
         except BlockingIOError:
@@ -231,14 +240,11 @@ class BlockingChannel:
         """
         while (frame := self._decoder.next()) is None:
             try:
-                data, ancillary, _, _ = self._socket.recvmsg(
-                    READ_BYTES, DESCRIPTOR_BYTES, 0 if wait else socket.MSG_DONTWAIT
-                )
+                size = self._decoder.receive(self._socket, 0 if wait else socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return None
-            if not data:
+            if not size:
                 raise EOFError("the other end is closed")
-            self._decoder.feed(data, ancillary)
         return frame
 
     def close(self) -> None:
