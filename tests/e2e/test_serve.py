@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 import triptych
+from triptych.bundle.pictures import png
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -144,6 +146,32 @@ def test_the_openai_client_understands_the_errors(client) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model="text", prompt="a", temperature=-1)
     assert caught.value.param == "temperature"
+
+
+def test_the_openai_client_gets_each_picture_as_a_png(client, bundles: Path) -> None:
+    made = client.images.generate(
+        model="vae", prompt="", n=3, size="8x8", response_format="b64_json", extra_body={"seed": 7}
+    )
+    wanted = triptych.load(bundles / "vae").sample(3, seed=7)
+    assert [base64.b64decode(image.b64_json) for image in made.data] == [
+        png(wanted[i : i + 1]) for i in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": "a cat"}, "prompt"),
+        ({"size": "9x9"}, "size"),
+        ({"model": "text"}, "model"),
+        ({"n": 100_000}, "n"),
+        ({"response_format": "url"}, "response_format"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused_as_openai_does(client, fields, param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.images.generate(**{"model": "vae", "prompt": "", **fields})
+    assert refused.value.param == param
 
 
 def test_models_are_listed(client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import triptych
+from triptych.bundle.pictures import png
 from triptych.learn import WGANGP
 from triptych.learn.export import export
 
@@ -84,3 +86,14 @@ def test_the_graph_runs_with_its_label(kinds: Any) -> None:
     assert first != second
     refused = kinds.client.post("/v1/models/kinds/run/generate", json={"inputs": {**inputs, "label": [0, 3]}})
     assert refused.json()["error"]["param"] == "generate.label"
+
+
+def test_a_prompt_is_the_label_of_pictures(kinds: Any, bundle: Path) -> None:
+    body = {"model": "kinds", "prompt": "2", "n": 2, "seed": 5}
+    answer = kinds.client.post("/v1/images/generations", json=body)
+    wanted = triptych.load(bundle).sample(2, seed=5, condition={"label": 2})
+    images = [base64.b64decode(image["b64_json"]) for image in answer.json()["data"]]
+    assert images == [png(wanted[i : i + 1]) for i in range(2)]
+    for prompt in ("3", "two", "-1"):
+        refused = kinds.client.post("/v1/images/generations", json={**body, "prompt": prompt})
+        assert refused.status_code == 400, prompt

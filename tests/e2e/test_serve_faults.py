@@ -191,6 +191,23 @@ def test_a_slow_header_is_refused(start) -> None:
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 408 ")
 
 
+def test_pages_of_other_origins_may_call_only_if_told(served, start) -> None:
+    page = {"Origin": "https://example.org"}
+    asks = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    sample = "/v1/models/vae/sample"
+    assert "access-control-allow-origin" not in served.client.get("/v1/models", headers=page).headers
+    assert served.client.options(sample, headers=asks).status_code == 405
+    open_to = start(
+        "--workers", "1", "--set", 'http.cors_origins=["https://example.org"]', "--set", "http.token=x"
+    )
+    allowed = open_to.client.options(sample, headers=asks)
+    assert (allowed.status_code, allowed.headers["access-control-allow-headers"]) == (204, "content-type")
+    refused = open_to.client.get("/v1/models", headers=page)  # no token: a page may read why
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, page["Origin"])
+    other = open_to.client.options(sample, headers={**asks, "Origin": "https://example.com"})
+    assert "access-control-allow-origin" not in other.headers
+
+
 def test_a_token_is_asked_for(start) -> None:
     served = start("--workers", "1", "--set", "http.token=secret")
     assert served.client.get("/v1/models").status_code == 401

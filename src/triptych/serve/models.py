@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import time
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,6 +23,7 @@ from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.worker import StreamEvent
 from triptych.serve.tensors import read_tensor, write_tensors
 from triptych.serve.work import (
+    IMAGES,
     NPY,
     PNG,
     AnyWork,
@@ -185,6 +188,8 @@ def write_samples(engine: Engine, work: SampleWork, samples: Array) -> bytes:
         return as_npy(samples)
     if work.accept == PNG:
         return pictures.png(samples)
+    if work.accept == IMAGES:
+        return write_images(samples)
     manifest = engine.manifest
     if work.inference is not None:
         return write_tensors(
@@ -203,6 +208,12 @@ def write_samples(engine: Engine, work: SampleWork, samples: Array) -> bytes:
             "samples": np.ascontiguousarray(samples),
         }
     )
+
+
+def write_images(samples: Array) -> bytes:
+    """Each sample as a PNG of its own, in base64."""
+    images = [b64encode(pictures.png(samples[i : i + 1])).decode() for i in range(len(samples))]
+    return as_json({"created": int(time.time()), "data": [{"b64_json": image} for image in images]})
 
 
 def run(engine: Engine, works: Sequence[RunWork | InferWork]) -> list[Answer]:

@@ -18,6 +18,7 @@ from triptych.errors import ConfigError, nearest
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
+Origin = Annotated[str, Meta(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +31,10 @@ class Http(Section, frozen=True):
     host: Annotated[str, Meta(description="address to listen on; 0.0.0.0 is every interface")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     token: Annotated[str, Meta(description="bearer token that /v1 and /v2 ask for; empty asks for none")] = ""
+    cors_origins: Annotated[
+        tuple[Origin, ...],
+        Meta(description='origins whose pages may call, such as "https://example.org"; "*" is every one'),
+    ] = ()
     header_timeout_s: Annotated[
         Seconds, Meta(description="a request's header must be here by then (408)")
     ] = 10.0

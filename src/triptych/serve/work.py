@@ -90,4 +90,5 @@ AnyWork = SampleWork | RunWork | InferWork | ProbeWork | TextWork
 
 JSON, NPY, PNG, TEXT = "application/json", "application/x-npy", "image/png", "text/plain"
 EVENTS = "text/event-stream"
+IMAGES = "images"  # the JSON of OpenAI's image routes
 KSERVE = "kserve"  # packed by `triptych.serve.kserve`: JSON, and what follows it

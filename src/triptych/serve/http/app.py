@@ -7,7 +7,8 @@ import hmac
 from collections.abc import Awaitable
 
 from triptych.serve.gateway import Gateway
-from triptych.serve.http import kserve, native, openai, system
+from triptych.serve.http import images, kserve, native, openai, system
+from triptych.serve.http.cors import Cors
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.openapi import Interface
 from triptych.serve.http.refusal import Refusal
@@ -19,6 +20,7 @@ ROUTES = (
     Route("POST", "/v1/models/{name}/sample", native.sample, at_once=True),
     Route("POST", "/v1/models/{name}/run/{graph_name}", native.run, at_once=True),
     Route("POST", "/v1/completions", openai.complete),
+    Route("POST", "/v1/images/generations", images.generate, at_once=True),
     Route("GET", "/v1/models", openai.list_models),
     Route("GET", "/v1/models/{name}", openai.show_model),
     Route("GET", "/v2", kserve.server),
@@ -51,12 +53,15 @@ class App:
         self.gateway = gateway
         self.tasks: set[asyncio.Task[None]] = set()
         self._token = gateway.settings.http.token.encode()
+        self._cors = Cors(gateway.settings.http.cors_origins)
         self._router = Router((*ROUTES, *Interface(ROUTES).routes))
 
     def respond(self, exchange: Exchange) -> None:
         """Answer at once if that only means to queue work; else in a task of its own."""
         self.gateway.metrics.in_progress += 1
         try:
+            if self._cors.admit(exchange):
+                return
             if self._token and exchange.path.startswith(GUARDED) and not exchange.path.startswith(OPEN):
                 self._check_token(exchange)
             route, parts = self._router.find(exchange.method, exchange.path)

@@ -29,7 +29,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 CLIENT_LEFT = 499  # no status of HTTP: how logs and metrics say that nobody was there to answer
 CLOSE = (b"connection", b"close")
-OPENAI_PATHS = ("/v1/completions", "/v1/models")
+OPENAI_PATHS = ("/v1/completions", "/v1/images/generations", "/v1/models")
 KSERVE_PATHS = ("/v2/health/", "/v2/models/", "/v2/repository/")
 FORM = "application/x-www-form-urlencoded"
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -62,6 +62,7 @@ class Exchange:
         keep_alive, is_chunkable: whether the connection outlives the answer; whether that may be chunked.
         is_whole: whether all of the request is here.
         arrived_at_s, deadline_s: when it came, and the latest moment of its answer, on the loop's clock.
+        always: headers that its answer carries, whatever it is.
         model: name of the model it is about, for metrics.
         status: of the answer, once it has begun; 0 before.
         is_complete: whether all of the answer was written.
@@ -74,6 +75,7 @@ class Exchange:
         "_is_chunked",
         "_is_too_large",
         "_waiter",
+        "always",
         "arrived_at_s",
         "client",
         "deadline_s",
@@ -100,6 +102,7 @@ class Exchange:
         self.arrived_at_s = time.monotonic()
         self.deadline_s = self.arrived_at_s + gateway.settings.limits.request_timeout_s
         self.model, self.status = "", 0
+        self.always: Headers = []
         self._body: bytes | bytearray = b""
         self._is_too_large = self._is_chunked = False
         self._waiter: asyncio.Future[None] | None = None
@@ -293,6 +296,8 @@ class Exchange:
 
     def _head(self, status: int, content_type: str, headers: Headers, framing: bytes) -> bytes:
         self.status = status
+        if self.always:
+            headers = [*headers, *self.always]
         if not self.keep_alive or self.gateway.is_draining or CLOSE in headers:
             self.keep_alive = False
             headers = [*(header for header in headers if header != CLOSE), CLOSE]

@@ -11,6 +11,7 @@ import msgspec
 
 from triptych import __version__
 from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.images import ImagesBody
 from triptych.serve.http.refusal import encode
 from triptych.serve.http.routing import Route
 from triptych.serve.http.schemas import CompletionBody, RunBody, SampleBody
@@ -26,6 +27,7 @@ BODIES = {
     "/run/{graph_name}": RunBody,
     "/v1/completions": CompletionBody,
     "/infer": InferBody,
+    "/v1/images/generations": ImagesBody,
 }
 
 
