@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test test-slow check fmt bench size clean
+.PHONY: help setup system demo test test-slow check fmt bench chaos size clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,11 @@ fmt: setup  ## format and fix
 
 bench: setup  ## every performance claim, measured beside its reference
 	$(BIN)/triptych bench
+
+chaos: setup  ## every fault experiment, the long way; its table goes into docs/reliability.md
+	@mkdir -p runs
+	$(BIN)/triptych chaos --json > runs/chaos.json; code=$$?; \
+	$(BIN)/python -m triptych.serve.chaos.page runs/chaos.json docs/reliability.md && exit $$code
 
 size: setup  ## lines per package
 	@for d in src/triptych src/triptych/*/ tests; do printf '%7d  %s\n' "$$(find $$d -name '*.py' | xargs cat | wc -l)" "$$d"; done

@@ -19,8 +19,8 @@ import numpy as np
 
 from triptych.bench.comparison import Comparison
 from triptych.bench.load import Burst, Target, burst
-from triptych.demo.server import Server
 from triptych.errors import TriptychError
+from triptych.serve.chaos.server import Server
 
 WORKERS, CONNECTIONS = 2, 32
 ROUNDS, ROUND_S = 5, 3

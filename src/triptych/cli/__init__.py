@@ -33,6 +33,7 @@ VERBS = (
     "demo",
     "recipes",
     "bench",
+    "chaos",
 )
 
 app = typer.Typer(

@@ -13,9 +13,9 @@ import numpy as np
 import triptych
 from triptych.demo.cast import PROMPT
 from triptych.demo.fault import Fault
-from triptych.demo.load import Request, Tally
 from triptych.demo.runs import TrainedRun
-from triptych.demo.server import Server
+from triptych.serve.chaos.load import Request, Tally
+from triptych.serve.chaos.server import Server
 
 
 @dataclass(frozen=True)

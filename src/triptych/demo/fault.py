@@ -6,13 +6,11 @@ import itertools
 import os
 import random
 import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from triptych.demo.load import Request, Tally, run_load
-from triptych.demo.server import Server
+from triptych.serve.chaos.load import Load, Request, Tally
+from triptych.serve.chaos.server import Server
 
 ANSWERS_BEFORE_KILL = 200
 CALM_AFTER_S = 1.0
@@ -37,37 +35,14 @@ class Fault:
 
 def kill_a_worker_under_load(server: Server, requests: list[Request], *, seed: int) -> Fault:
     """Repeat `requests` through it all: load, a kill at a random moment, the replacement, a calm second."""
-    chance, underway, over = random.Random(seed), threading.Event(), threading.Event()
-    threshold = ANSWERS_BEFORE_KILL + chance.randrange(ANSWERS_BEFORE_KILL)
-    deadline_s = time.monotonic() + LONGEST_S
-
-    def endless() -> Iterator[Request]:
-        for request in itertools.cycle(requests):
-            if over.is_set() or time.monotonic() > deadline_s:
-                return
-            yield request
-
-    def watch(count: int) -> None:
-        if count >= threshold:
-            underway.set()
-
-    tallies: list[Tally] = []
-
-    def load() -> None:
-        tallies.append(run_load(server, endless(), on_answer=watch))
-
-    clients = threading.Thread(target=load)
-    clients.start()
-    try:
-        underway.wait(LONGEST_S)
+    chance = random.Random(seed)
+    with Load(server, itertools.cycle(requests)) as load:
+        load.wait_for(ANSWERS_BEFORE_KILL + chance.randrange(ANSWERS_BEFORE_KILL), timeout_s=LONGEST_S)
         before = server.worker_pids()
         victim = chance.choice(before)
         os.kill(victim, signal.SIGKILL)
         killed_at_s = time.monotonic()
         replacement = server.wait_for_replacement(before)
         replaced_at_s = time.monotonic()
-        over.wait(CALM_AFTER_S)
-    finally:
-        over.set()
-        clients.join()
-    return Fault(tallies[0], victim, replacement, killed_at_s, replaced_at_s)
+        load.run_for(CALM_AFTER_S)
+    return Fault(load.tally, victim, replacement, killed_at_s, replaced_at_s)

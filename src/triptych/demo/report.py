@@ -12,9 +12,9 @@ import numpy as np
 
 from triptych.demo.cast import PROMPT
 from triptych.demo.fault import Fault
-from triptych.demo.load import Tally
 from triptych.demo.runs import TrainedRun
 from triptych.pages import BLUE, GREEN, GREY, ORANGE, RED, Figure, picture
+from triptych.serve.chaos.load import Tally
 
 COLOURS = {"vae": BLUE, "wgan-gp": ORANGE, "transformer": GREEN, "text": GREEN}
 LINES = [BLUE, GREY, GREEN, RED]

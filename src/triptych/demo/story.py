@@ -17,11 +17,11 @@ from triptych.demo.cast import CAST, GAN, PROMPT, TEXT, VAE, Role
 from triptych.demo.checks import Check
 from triptych.demo.commands import Commands
 from triptych.demo.fault import Fault, kill_a_worker_under_load
-from triptych.demo.load import CONNECTIONS, Tally, plan, run_load
 from triptych.demo.runs import TrainedRun
-from triptych.demo.server import Server
 from triptych.errors import ConfigError
 from triptych.pages import render, write_page
+from triptych.serve.chaos.load import CONNECTIONS, Tally, plan, run_load
+from triptych.serve.chaos.server import Server
 
 WORKERS = 2
 CALM_REQUESTS = 1200

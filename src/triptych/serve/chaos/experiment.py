@@ -1,0 +1,59 @@
+"""An experiment: a fault, what is expected of it, and how to run it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from triptych.errors import TriptychError
+from triptych.serve.chaos.lab import Lab
+from triptych.serve.chaos.outcome import Check, Outcome
+from triptych.serve.chaos.stage import Stage
+
+MEMORY = frozenset({"memory"})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of the table.
+
+    Args:
+        run: does it, in a lab.
+        brokers: those it applies to.
+        is_long: whether it takes minutes, so that a quick run leaves it out.
+    """
+
+    number: int
+    fault: str
+    expected: str
+    run: Callable[[Lab], None]
+    brokers: frozenset[str] = MEMORY
+    is_long: bool = False
+
+    def perform(self, stage: Stage, seed: int) -> Outcome:
+        """Run it once. What the server does not survive, or the experiment does not, is an outcome too."""
+        lab, started_s = Lab(stage, seed), time.monotonic()
+        try:
+            self.run(lab)
+        except (TriptychError, OSError) as error:
+            lab.check("the experiment ran to its end", False, f"{type(error).__name__}: {error}")
+        finally:
+            lab.close()
+        found: dict[str, Check] = lab.invariants()
+        answers = [answer for trial in lab.trials for answer in trial.answers]
+        return Outcome(
+            experiment=self.number,
+            fault=self.fault,
+            expected=self.expected,
+            broker=stage.broker,
+            seed=seed,
+            requests=len(answers),
+            errors=sum(len(trial.errors) for trial in lab.trials),
+            death_seen_s=lab.death_seen_s,
+            recovery_s=lab.recovery_s,
+            elapsed_s=time.monotonic() - started_s,
+            checks=lab.checks,
+            figures=lab.figures,
+            invariants=found,
+        )

@@ -1,0 +1,46 @@
+"""3: a worker stops, or its model never returns."""
+
+from __future__ import annotations
+
+import signal
+
+from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.faults import Fault
+from triptych.serve.chaos.lab import Lab
+
+HANG_TIMEOUT_S = 1.0  # of the shared server
+SILENT = f"silent for {HANG_TIMEOUT_S:g} s"
+
+
+def run(lab: Lab) -> None:
+    """SIGSTOP a worker under load; then send an input on which the model loops for ever."""
+    server = lab.shared()
+    with lab.trial(server) as trial:
+        for _ in range(lab.times(1, long=5)):
+            trial.load.wait_for(lab.chance.randrange(20, 80))
+            blow = lab.strike(server, lab.chance.choice(server.worker_pids()), signal.SIGSTOP)
+            replaced = lab.recovers(server, blow, after_s=HANG_TIMEOUT_S)
+            lab.check(f"stopped pid {blow.pid} is replaced", replaced)
+        past = len(server.events)
+        trial.watch.expect(None)  # both workers may be busy with it, or gone, for a moment
+        answer = trial.ask(lab.harmful(Fault.LOOP, timeout_s=20.0))
+        lab.all_back(server)
+        trial.watch.expect(True)
+        trial.load.wait_for(40)
+    lab.check("the endless input is refused", answer.status == 500, answer.error)
+    hung = lab.deaths(server, past, 3, kind="hung")
+    lab.check(
+        "tried three times, and killed for silence each time",
+        len(hung) == 3 and all(SILENT in reason for reason in hung),
+        hung,
+    )
+    lab.no_errors(trial)
+    lab.deaths_in_time()
+
+
+EXPERIMENT = Experiment(
+    3,
+    "SIGSTOP a worker; an input on which the model loops for ever",
+    "killed after the hang timeout, then as 1; the endless input is given up after 3 tries",
+    run,
+)

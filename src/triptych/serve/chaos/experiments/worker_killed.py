@@ -1,0 +1,32 @@
+"""1: workers are killed in the middle of their batches, again and again."""
+
+from __future__ import annotations
+
+from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.lab import Lab
+
+EVERY_S = 2.0
+
+
+def run(lab: Lab) -> None:
+    """Kill a random worker at a random moment under load; its work is done by another."""
+    server = lab.shared()
+    kills = lab.times(3, long=30)
+    with lab.trial(server) as trial:
+        for _ in range(kills):
+            trial.load.wait_for(lab.chance.randrange(20, 80))
+            blow = lab.strike(server, lab.chance.choice(server.worker_pids()))
+            lab.check(f"pid {blow.pid} is replaced", lab.recovers(server, blow))
+            if not lab.quick:
+                trial.load.run_for(EVERY_S - (lab.recovery_s or 0.0))
+        trial.load.wait_for(40)
+    lab.no_errors(trial)
+    lab.deaths_in_time()
+
+
+EXPERIMENT = Experiment(
+    1,
+    "SIGKILL a worker in the middle of its batch, every 2 s for a minute",
+    "its work is done by another; no client notices",
+    run,
+)

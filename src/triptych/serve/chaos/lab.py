@@ -1,0 +1,203 @@
+"""The lab: what an experiment works with, and what becomes of what it saw."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from triptych.serve.chaos import invariants
+from triptych.serve.chaos.load import Request, sample
+from triptych.serve.chaos.outcome import Check, Figure
+from triptych.serve.chaos.server import EVENT_TIMEOUT_S, Server, wait_until
+from triptych.serve.chaos.stage import TIMEOUT_S, Stage
+from triptych.serve.chaos.trial import Trial
+
+T = TypeVar("T")
+DEATH_SEEN_S, CAPACITY_BACK_S = 0.05, 2.0
+
+
+class Blow(NamedTuple):
+    """A signal to a process: whom, when (wall clock), and how much the server had logged before."""
+
+    pid: int
+    at_s: float
+    past: int
+
+
+class End(NamedTuple):
+    """How a server ended: whether that was asked for in good order, and its exit code."""
+
+    planned: bool
+    code: int | None
+
+
+class Lab:
+    """One run of one experiment.
+
+    Attributes:
+        stage: bundles, requests, the server that experiments share.
+        quick: whether once is enough.
+        chance: random moments and victims are drawn from it.
+        trials, checks, figures: what it saw so far.
+        death_seen_s, recovery_s: the longest so far; None before the first.
+    """
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.stage, self.quick = stage, stage.quick
+        self.chance = random.Random(seed)
+        self.trials: list[Trial] = []
+        self.checks: list[Check] = []
+        self.figures: list[Figure] = []
+        self.death_seen_s: float | None = None
+        self.recovery_s: float | None = None
+        self._servers: list[Server] = []
+        self._ends: list[End] = []
+        self._open = ExitStack()
+
+    def shared(self) -> Server:
+        """The server for experiments that leave it as they found it; it goes on afterwards."""
+        return self.stage.shared()
+
+    def serve(self, *settings: str, workers: int = 2, sabotage: str = "") -> Server:
+        """A server of this experiment's own; at the end it is stopped with SIGTERM unless it has ended."""
+        server = self._open.enter_context(self.stage.server(*settings, workers=workers, sabotage=sabotage))
+        self._servers.append(server)
+        return server
+
+    def run_serve(self, *words: str | Path, sabotage: str = "") -> tuple[int, str]:
+        """`triptych serve` that is not to start: its exit code, and all it wrote."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "triptych", "serve", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=EVENT_TIMEOUT_S * self.stage.patience,
+            env={**os.environ, **self.stage.environment(sabotage)},
+            check=False,
+        )
+        self._ends.append(End(False, ended.returncode))
+        return ended.returncode, ended.stdout
+
+    def trial(
+        self, server: Server, requests: Sequence[Request] | None = None, **options: bool | int | float
+    ) -> Trial:
+        """Load on `server`, watched, to be entered; see `Trial` for the options."""
+        if requests is None:
+            requests = [*self.stage.requests, *self.stage.slow]
+            self.chance.shuffle(requests)
+        self.trials.append(Trial(server, requests, **options))  # type: ignore[arg-type]
+        return self.trials[-1]
+
+    def harmful(self, seed: int, *, timeout_s: float = TIMEOUT_S) -> Request:
+        """A request with a seed of `faults`."""
+        return sample(seed, self.stage.image, timeout_s=timeout_s)
+
+    def times(self, once: int, long: int) -> int:
+        """How often: `once` when quick."""
+        return once if self.quick else long
+
+    def strike(self, server: Server, pid: int, number: int = signal.SIGKILL) -> Blow:
+        """Send a signal to one of its processes."""
+        past = len(server.events)
+        at_s = time.time()
+        os.kill(pid, number)
+        return Blow(pid, at_s, past)
+
+    def recovers(self, server: Server, blow: Blow, *, after_s: float = 0.0) -> bool:
+        """Wait until the server has seen the death and has another worker ready in its place.
+
+        Args:
+            after_s: how much later than the blow the server could know; it does not count.
+        """
+        died = server.wait_for_event("died", past=blow.past, pid=blow.pid)
+        if died is None:
+            return False
+        ready = server.wait_for_event("ready", past=server.events.index(died), child=died["child"])
+        if not after_s:
+            self.death_seen_s = max(self.death_seen_s or 0.0, died["at_s"] - blow.at_s)
+        if ready is not None:
+            self.recovery_s = max(self.recovery_s or 0.0, ready["at_s"] - blow.at_s - after_s)
+        return ready is not None
+
+    def check(self, name: str, held: bool, detail: object = "") -> None:
+        """Note a claim, whether it held, and the evidence."""
+        self.checks.append(Check(name, bool(held), str(detail)))
+
+    def deaths(self, server: Server, past: int, count: int, kind: str = "died") -> list[str]:
+        """The reasons of the deaths the server has logged since; waits until there are `count`."""
+
+        def logged() -> list[str]:
+            found = [event for event in server.events[past:] if event.get("event_kind") == kind]
+            return [str(event["reason"]) for event in found]
+
+        self.wait_until(lambda: len(logged()) >= count, timeout_s=2.0)
+        return logged()
+
+    def all_back(self, server: Server, count: int = 2) -> None:
+        """Wait until `count` workers are ready."""
+        back = self.wait_until(lambda: len(server.worker_pids()) == count, timeout_s=5.0)
+        if not back:
+            self.check(f"{count} workers are ready again", False, server.workers())
+
+    def no_errors(self, trial: Trial) -> None:
+        """No client of the load saw anything but 200."""
+        errors = trial.errors
+        count = len(trial.load.tally.answers)
+        self.check(
+            "no client saw an error",
+            not errors and count > 0,
+            f"{count} requests, {len(errors)} errors{invariants.first(errors)}",
+        )
+
+    def at_most(self, name: str, value: float, unit: str, asked: float) -> None:
+        """Note a figure that must not be larger than `asked`."""
+        self.figures.append(Figure(name, value, unit, asked, "at most", asked * self.stage.patience))
+
+    def at_least(self, name: str, value: float, unit: str, asked: float) -> None:
+        """Note a figure that must not be smaller than `asked`."""
+        self.figures.append(Figure(name, value, unit, asked, "at least", asked / self.stage.patience))
+
+    def deaths_in_time(self, back_s: float = CAPACITY_BACK_S) -> None:
+        """Note how long deaths went unseen, and how long capacity was missing (at most `back_s`)."""
+        if self.death_seen_s is not None:
+            self.at_most("death seen", self.death_seen_s, "s", DEATH_SEEN_S)
+        if self.recovery_s is not None:
+            self.at_most("capacity back", self.recovery_s, "s", back_s)
+
+    def ended(self, server: Server, *, planned: bool) -> int | None:
+        """Wait for the end of a server and note whether it was asked for in good order; its exit code."""
+        code = server.wait()
+        self._ends.append(End(planned, code))
+        return code
+
+    def wait_until(self, look: Callable[[], T | None], *, timeout_s: float) -> T | None:
+        """Look again and again; None if there is nothing to see in time."""
+        return wait_until(look, timeout_s=timeout_s * self.stage.patience)
+
+    def close(self) -> None:
+        """Stop the servers of this experiment that still run."""
+        running = [server for server in self._servers if server.exit_code is None]
+        self._open.close()
+        self._ends += [End(True, server.exit_code) for server in running]
+
+    def invariants(self) -> dict[str, Check]:
+        """What became of the seven, by name; call `close` first."""
+        found = invariants.check(self.trials, self.stage.reference, self.stage.patience)
+        if self._ends:
+            found["I7"] = exit_codes(self._ends)
+        return found
+
+
+def exit_codes(ends: Sequence[End]) -> Check:
+    """0 after a planned end, anything else after an unplanned one."""
+    wrong = [end for end in ends if end.code is None or (end.code == 0) != end.planned]
+    told = ", ".join(f"{'planned' if end.planned else 'unplanned'}: {end.code}" for end in ends)
+    return Check("exit codes tell the truth", not wrong, told)

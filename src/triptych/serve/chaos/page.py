@@ -1,0 +1,44 @@
+"""`python -m triptych.serve.chaos.page REPORT.json PAGE.md`: put a session's table into a page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from triptych.errors import DataError
+from triptych.serve.chaos.experiments import EXPERIMENTS
+from triptych.serve.chaos.session import Report
+from triptych.serve.chaos.table import markdown
+
+BEGIN, END = "<!-- generated: from here on by `make chaos` -->", "<!-- generated: until here -->"
+
+
+def replace(page: str, generated: str) -> str:
+    """`page` with what stands between its two marks replaced.
+
+    Raises: DataError unless it has both marks.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise DataError("has no marks", where="page", valid=f"{BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{generated}\n{END}{after}"
+
+
+def catalogue() -> str:
+    """Every experiment, and what is expected of it."""
+    lines = ["| # | fault | expected |", "| --- | --- | --- |"]
+    lines += [f"| {number} | {e.fault} | {e.expected} |" for number, e in sorted(EXPERIMENTS.items())]
+    return "\n".join(lines) + "\n"
+
+
+def main(report: Path, page: Path) -> None:
+    """Rewrite `page`."""
+    found = msgspec.json.decode(report.read_bytes(), type=Report)
+    page.write_text(replace(page.read_text(), f"{catalogue()}\n{markdown(found)}"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
