@@ -1,11 +1,12 @@
 # Every target sets up what it needs. Needs make and Python 3.11 or newer, nothing else.
 SHELL := /bin/bash
 VENV := .venv
+CC := gcc
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test test-slow check fmt bench chaos size clean
+.PHONY: help setup system demo test test-slow check fmt bench chaos native size clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,14 +32,14 @@ test-slow: setup system  ## the long trainings and soaks
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 check: setup  ## ruff, mypy --strict, import-linter
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests examples native
+	$(BIN)/ruff format --check src tests examples native
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 fmt: setup  ## format and fix
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests examples native
+	$(BIN)/ruff format src tests examples native
 
 bench: setup  ## every performance claim, measured beside its reference
 	$(BIN)/triptych bench
@@ -47,6 +48,10 @@ chaos: setup  ## every fault experiment, the long way; its table goes into docs/
 	@mkdir -p runs
 	$(BIN)/triptych chaos --json > runs/chaos.json; code=$$?; \
 	$(BIN)/python -m triptych.serve.chaos.page runs/chaos.json docs/reliability.md && exit $$code
+
+native: setup  ## build/native: libtriptych.so, triptych.h and the C example; needs gcc
+	$(BIN)/python native/build.py build/native
+	$(CC) -std=c11 -Wall -Wextra -O2 -Ibuild/native -o build/native/main examples/c/main.c -Lbuild/native -ltriptych -Wl,-rpath,'$$ORIGIN'
 
 size: setup  ## lines per package
 	@for d in src/triptych src/triptych/*/ tests; do printf '%7d  %s\n' "$$(find $$d -name '*.py' | xargs cat | wc -l)" "$$d"; done
