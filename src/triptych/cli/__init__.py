@@ -30,6 +30,7 @@ VERBS = (
     "sample",
     "serve",
     "swap",
+    "top",
     "demo",
     "recipes",
     "bench",

@@ -11,7 +11,15 @@ from triptych.errors import ServeError
 
 
 def ask(method: str, url: str, token: str, timeout_s: float) -> Any:
-    """The JSON that a server answers.
+    """The JSON that a server answers; raises what `fetch` raises."""
+    try:
+        return json.loads(fetch(method, url, token, timeout_s))
+    except ValueError as error:
+        raise ServeError("does not answer in JSON", where=url, remedy="name a Triptych server") from error
+
+
+def fetch(method: str, url: str, token: str, timeout_s: float) -> bytes:
+    """What a server answers.
 
     Raises: ServeError if nobody answers there, or with what the server says is wrong.
     """
@@ -20,7 +28,7 @@ def ask(method: str, url: str, token: str, timeout_s: float) -> Any:
         request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            return json.load(answer)
+            return bytes(answer.read())
     except urllib.error.HTTPError as error:
         raise ServeError(message(error.read()) or f"answered {error.code}", where=url) from error
     except (OSError, ValueError) as error:
