@@ -44,6 +44,8 @@ BAD = {
     "a broker that is not there": (["serve", "{images}", "--broker", "kafka://x"], "memory"),
     "an unknown serving setting": (["serve", "{images}", "--set", "queue.capcity=1"], "capacity"),
     "a port that is none": (["serve", "{images}", "--port", "70000"], "port"),
+    "an unknown engine": (["sample", "{images}", "--out", "x.npy", "--engine", "onyx"], "onnxruntime"),
+    "an unknown precision": (["sample", "{images}", "--out", "x.npy", "--precision", "f8"], "bf16"),
     "an unknown ending": (["sample", "{images}", "--out", "x.jpeg"], ".png"),
     "no samples": (["sample", "{images}", "--out", "x.npy", "--n", "0"], "--n"),
     "a negative seed": (["sample", "{images}", "--out", "x.npy", "--seed", "-1"], "seed"),
@@ -125,6 +127,40 @@ def test_sampled_arrays_are_what_the_library_draws(triptych: Run, bundles: Path,
     assert code == 0
     with library.load(bundles / "images") as engine:
         assert np.load(tmp_path / "x.npy").tobytes() == engine.sample(5, seed=3).tobytes()
+
+
+def test_many_samples_are_written_as_they_are_drawn(
+    triptych: Run, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triptych.infer.engine.Engine.sample", None)  # would hold them all
+    out = tmp_path / "new" / "x.npy"
+    assert triptych("sample", bundles / "images", "--n", "3000", "--seed", "3", "--out", out)[0] == 0
+    monkeypatch.undo()
+    with library.load(bundles / "images") as engine:
+        assert np.load(out).tobytes() == engine.sample(3000, seed=3).tobytes()
+    assert [path.name for path in out.parent.iterdir()] == ["x.npy"]
+
+
+def test_a_stream_that_is_cut_off_leaves_what_was_there(
+    triptych: Run, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "x.npy").write_bytes(b"before")
+    monkeypatch.setattr("triptych.cli.npy_stream.os.replace", full)
+    code, _, error = triptych("sample", bundles / "images", "--out", tmp_path / "x.npy")
+    assert code == 2
+    assert "No space left" in error
+    assert (tmp_path / "x.npy").read_bytes() == b"before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_samples_may_be_drawn_by_another_engine(triptych: Run, bundles: Path, tmp_path: Path) -> None:
+    words = ["--n", "5", "--engine", "openvino", "--out", tmp_path / "x.npy"]
+    assert triptych("sample", bundles / "images", *words)[0] == 0
+    with library.load(bundles / "images", engine="openvino") as engine:
+        assert np.load(tmp_path / "x.npy").tobytes() == engine.sample(5).tobytes()
 
 
 def test_a_condition_is_that_of_the_library(triptych: Run, bundles: Path, tmp_path: Path) -> None:

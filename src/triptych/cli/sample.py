@@ -34,8 +34,13 @@ def sample(
     temperature: Annotated[
         float | None, typer.Option(help="Text: 0 takes the likeliest token; 1 if not given.")
     ] = None,
+    engine_name: Annotated[
+        str, typer.Option("--engine", help="What computes: auto, onnxruntime or openvino.")
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="f32, bf16, or auto: the fastest that is allowed.")] = "f32",
 ) -> None:
     """Draw samples and write them to a file."""
+    from triptych.cli.npy_stream import write_npy
     from triptych.errors import ConfigError, DataError, InputError
     from triptych.infer import load
 
@@ -43,21 +48,24 @@ def sample(
         raise ConfigError(f"got {out.name!r}", where="--out", valid=f"a file ending in {', '.join(ENDINGS)}")
     if n < 1:
         raise InputError(f"got {n}", where="--n", valid="an integer from 1")
-    with load(bundle) as engine:
+    with load(bundle, engine_name, precision=precision) as engine:
         if out.suffix == ".txt":
             refuse_without_text(engine)
             refuse_condition(condition)
             length = MAX_TOKENS if max_tokens is None else max_tokens
             heat = 1.0 if temperature is None else temperature
-            content = texts(engine, n, seed, prompt or "", length, heat).encode()
+            content: bytes | None = texts(engine, n, seed, prompt or "", length, heat).encode()
         else:
             refuse_text_settings(prompt=prompt, max_tokens=max_tokens, temperature=temperature)
-            content = arrays(engine, n, seed, out.suffix, parsed(condition))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(content)
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror})", where=str(out)) from error
+            content = picture(engine, n, seed, parsed(condition)) if out.suffix == ".png" else None
+        try:
+            if content is None:
+                write_npy(engine, out, n, seed, parsed(condition))
+            else:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_bytes(content)
+        except OSError as error:
+            raise DataError(f"cannot be written ({error.strerror})", where=str(out)) from error
     print(f"{n} samples written to {out}")
 
 
@@ -78,26 +86,17 @@ def texts(engine: Engine, n: int, seed: int, prompt: str, max_tokens: int, tempe
     return "\n\n---\n\n".join(made.values()) + "\n"
 
 
-def arrays(engine: Engine, n: int, seed: int, ending: str, condition: object | None) -> bytes:
-    """`n` samples as a PNG grid or an .npy file."""
-    from io import BytesIO
-
-    import numpy as np
-
+def picture(engine: Engine, n: int, seed: int, condition: object | None) -> bytes:
+    """`n` samples as a PNG grid."""
     from triptych.bundle.pictures import is_image, png
     from triptych.errors import InputError
 
-    if ending == ".png" and not is_image(engine.manifest.sample.shape):
+    if not is_image(engine.manifest.sample.shape):
         name = engine.manifest.name
         raise InputError(
             "its samples are no pictures", where=name, valid="a file ending in .npy, or .txt for text"
         )
-    samples = engine.sample(n, seed=seed, condition=condition)
-    if ending == ".png":
-        return png(samples)
-    buffer = BytesIO()
-    np.save(buffer, samples, allow_pickle=False)
-    return buffer.getvalue()
+    return png(engine.sample(n, seed=seed, condition=condition))
 
 
 def refuse_without_text(engine: Engine) -> None:
