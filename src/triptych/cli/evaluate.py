@@ -22,5 +22,6 @@ def evaluate(
     if json:
         print(msgspec.json.encode(figures).decode())
         return
+    width = max(map(len, figures)) + 2
     for name, value in figures.items():
-        print(f"{name:34}{value:.6g}" if isinstance(value, float) else f"{name:34}{value}")
+        print(f"{name:{width}}{value:.6g}" if isinstance(value, float) else f"{name:{width}}{value}")

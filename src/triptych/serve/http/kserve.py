@@ -10,7 +10,7 @@ import msgspec
 
 from triptych import __version__
 from triptych.bundle.condition import row_labels
-from triptych.bundle.manifest import GraphRecord, LatentSampler
+from triptych.bundle.manifest import CodeSampler, GraphRecord, LatentSampler, TextSampler
 from triptych.errors import InputError, NotFoundError
 from triptych.serve import kserve
 from triptych.serve.catalog import Model
@@ -64,10 +64,11 @@ async def show_model(exchange: Exchange, name: str, version: str = "") -> None:
     model = find(exchange, name, version)
     graphs = {graph.name: described(graph) for graph in model.graphs.values()}
     sampler = model.manifest.sampler
-    if isinstance(sampler, LatentSampler):
-        main = graphs[sampler.graph]
-    else:
-        main = {"inputs": [TEXT_INPUT], "outputs": [TEXT_OUTPUT]}
+    match sampler:
+        case LatentSampler(graph=name) | CodeSampler(decode_graph=name):
+            main = graphs[name]
+        case TextSampler():
+            main = {"inputs": [TEXT_INPUT], "outputs": [TEXT_OUTPUT]}
     body = {
         "name": model.name,
         "versions": [model.version],
