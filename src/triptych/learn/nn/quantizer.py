@@ -37,9 +37,12 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def absorb(self, statistics: dict[str, Tensor]) -> None:
         """Take in a batch."""
-        for name, fresh in statistics.items():
-            average = self.get_buffer(name)
-            average.copy_(vq.ema(average, fresh, self.decay))
+        self.follow("usage", statistics["usage"])
+
+    def follow(self, name: str, fresh: Tensor) -> None:
+        """Move an average a little."""
+        average = self.get_buffer(name)
+        average.copy_(vq.ema(average, fresh, self.decay))
 
     def perplexity(self) -> Tensor:
         """Of the codes of the last updates; 1 before the first."""
@@ -80,13 +83,15 @@ class MovingQuantizer(VectorQuantizer):
     """A codebook of buffers that follow the vectors: `absorb` moves each code to the mean of those it stood
     for, and redraws a code whose share is below `restart_below` of a fair one near codes that are used.
 
-    The averages begin at 0, so the first `absorb` puts each code that is used on the mean of its vectors, and
-    redraws the others at once.
+    `weight` is the usage that the codes are computed with: a code that is redrawn gets a fair share of it, as
+    if it had been used, and so has time to be. The averages begin at 0, so the first `absorb` puts each code
+    that is used on the mean of its vectors, and redraws the others at once.
 
     Source: van den Oord et al. 2017, arXiv:1711.00937, appendix A.1. Deviation: no Laplace smoothing of the
     shares, as a code that was never used stays where it is.
     """
 
+    weight: Tensor
     total: Tensor
     square: Tensor
 
@@ -96,6 +101,7 @@ class MovingQuantizer(VectorQuantizer):
         start = self.codebook.detach()
         del self.codebook
         self.register_buffer("codebook", start)
+        self.register_buffer("weight", torch.zeros(codes))
         self.register_buffer("total", torch.zeros(codes, dim))
         self.register_buffer("square", torch.zeros(codes))
 
@@ -111,22 +117,25 @@ class MovingQuantizer(VectorQuantizer):
     def absorb(self, statistics: dict[str, Tensor]) -> None:
         """Move the codes after a batch; noise for those redrawn comes from torch's global generator."""
         super().absorb(statistics)
-        is_known = (self.usage > NEVER)[:, None]
-        self.codebook.copy_(torch.where(is_known, vq.code(self.total, self.usage), self.codebook))
+        self.follow("weight", statistics["usage"])
+        self.follow("total", statistics["total"])
+        self.follow("square", statistics["square"])
+        is_known = (self.weight > NEVER)[:, None]
+        self.codebook.copy_(torch.where(is_known, vq.code(self.total, self.weight), self.codebook))
         if self.restart_below:
             self._restart()
 
     def _restart(self) -> None:
-        """Redraw the codes that are hardly used; each then counts as used by a fair share."""
-        fair, ends = self.usage.mean(), self.usage.cumsum(0)
-        is_dead = self.usage < self.restart_below * fair
+        """Redraw the codes that are hardly used; each then weighs as much as a fair share."""
+        fair, ends = self.weight.mean(), self.weight.cumsum(0)
+        is_dead = self.weight < self.restart_below * fair
         place = torch.rand(self.codes, device=ends.device) * ends[-1]
         chosen = torch.searchsorted(ends, place, right=True).clamp(max=self.codes - 1)
-        variance = vq.variance(self.square, self.usage, self.codebook)[chosen]
+        variance = vq.variance(self.square, self.weight, self.codebook)[chosen]
         fresh = vq.redrawn(self.codebook[chosen], variance, torch.randn_like(self.codebook))
         square = fresh.square().sum(-1) + self.dim * variance
         self.codebook.copy_(torch.where(is_dead[:, None], fresh, self.codebook))
-        self.usage.copy_(torch.where(is_dead, fair, self.usage))
+        self.weight.copy_(torch.where(is_dead, fair, self.weight))
         self.total.copy_(torch.where(is_dead[:, None], fair * fresh, self.total))
         self.square.copy_(torch.where(is_dead, fair * square, self.square))
 
