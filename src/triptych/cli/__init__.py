@@ -18,6 +18,7 @@ from triptych.errors import TriptychError
 EXTRAS = {
     "learn": {"torch", "onnx", "onnxscript", "sklearn", "plotly", "jinja2", "jaxtyping", "filelock"},
     "serve": {"uvloop", "httptools", "orjson", "prometheus_client", "setproctitle"},
+    "rabbitmq": {"aio_pika", "aiormq", "pamqp"},
 }
 VERBS = (
     "train",
@@ -29,6 +30,7 @@ VERBS = (
     "calibrate",
     "sample",
     "serve",
+    "requeue",
     "swap",
     "top",
     "demo",

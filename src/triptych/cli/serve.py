@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-BROKERS = ("memory",)
+BROKERS = ("memory", "amqp", "amqps")
 
 
 def serve(
@@ -21,7 +21,13 @@ def serve(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting: section.key=value.")] = None,
-    broker: Annotated[str, typer.Option(help="Where work queues: memory.")] = "memory",
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            help="amqp://... of the RabbitMQ that shares jobs; `memory` keeps them on this machine."
+        ),
+    ] = None,
+    jobs: Annotated[str | None, typer.Option(help="File that keeps jobs, or `memory`.")] = None,
     log: Annotated[str | None, typer.Option(help="Shape of log lines: text or json.")] = None,
     print_config: Annotated[bool, typer.Option(help="Print every setting as TOML, and exit.")] = False,
 ) -> None:
@@ -29,13 +35,22 @@ def serve(
     from triptych.errors import ConfigError, nearest
     from triptych.serve.settings import as_toml, read_settings
 
-    flags = {"workers.count": workers, "http.port": port, "http.host": host, "log": log}
+    flags = {
+        "workers.count": workers,
+        "http.port": port,
+        "http.host": host,
+        "jobs.path": jobs,
+        "jobs.broker": "" if broker == "memory" else broker,
+        "log": log,
+    }
     overrides = [f"{name}={value}" for name, value in flags.items() if value is not None]
     settings = read_settings(config, [*(set_ or []), *overrides])
-    scheme = broker.partition(":")[0]
+    scheme = settings.jobs.broker.partition(":")[0] or "memory"
     if scheme not in BROKERS:
-        valid = ", ".join(BROKERS)
-        raise ConfigError(f"got `{broker}`", where="--broker", valid=valid, remedy=nearest(scheme, BROKERS))
+        valid, remedy = "memory, amqp://..., amqps://...", nearest(scheme, BROKERS)
+        raise ConfigError(f"got a `{scheme}` address", where="--broker", valid=valid, remedy=remedy)
+    if scheme != "memory":
+        import aio_pika  # noqa: F401  # missing, it is named together with its extra
     if print_config:
         print(as_toml(settings), end="")
         return

@@ -14,6 +14,7 @@ from typing import cast
 import msgspec
 
 from triptych.errors import ConflictError
+from triptych.serve.brokers.broker import Intake
 from triptych.serve.catalog import Catalog
 from triptych.serve.generation import Generation, Pool
 from triptych.serve.metrics import Metrics
@@ -79,6 +80,7 @@ class Gateway:
         settings, metrics: what they are named.
         swap: begins the next generation, or raises ConflictError and changes nothing.
         pipeline: the child to supervise.
+        jobs: where jobs go in, once that is open.
         is_draining: set once the server is on its way down.
         started_at_s: on the monotonic clock.
     """
@@ -88,6 +90,7 @@ class Gateway:
     ) -> None:
         self.generation, self.settings, self.metrics = generation, settings, metrics
         self.swap: Callable[[], Awaitable[None]] = cannot_swap
+        self.jobs: Intake | None = None
         self.is_draining = False
         self.started_at_s = time.monotonic()
         queue = settings.queue

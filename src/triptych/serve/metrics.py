@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_late
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from triptych.serve.brokers.job import BrokerStatistics
 from triptych.serve.supervise.spec import Event
 
 DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -95,14 +96,16 @@ class Metrics:
         self.worker_restarts = self._counter(
             "worker_restarts", "Workers replaced, by cause of death.", "reason"
         )
-        self.redelivered = self._counter("redelivered", "Requests computed again after their worker died.")
+        self.redelivered = self._counter("redelivered", "Requests and jobs handed out again.")
+        self._dead_lettered = self._counter("dead_lettered", "Jobs given up.")
+        self._jobs = BrokerStatistics()
         self.expired = self._counter("expired", "Requests whose deadline passed.", "model")
         self.cancelled = self._counter("cancelled", "Requests whose client went away.", "model")
         Gauge("triptych_in_progress", "Requests being answered.", registry=self.registry).set_function(
             lambda: self.in_progress
         )
         self._queue_depth = Gauge(
-            "triptych_queue_depth", "Requests waiting for a batch.", registry=self.registry
+            "triptych_queue_depth", "Requests, and jobs, that wait.", ["lane"], registry=self.registry
         )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> prometheus_client.Counter:
@@ -124,7 +127,14 @@ class Metrics:
 
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Ask `depth` for the queue's length whenever the page is read."""
-        self._queue_depth.set_function(depth)
+        self._queue_depth.labels("direct").set_function(depth)
+
+    def note_jobs(self, now: BrokerStatistics) -> None:
+        """Take over what the broker of the jobs has counted."""
+        before, self._jobs = self._jobs, now
+        self._queue_depth.labels("durable").set(now.queued)
+        self.redelivered.inc(now.redelivered - before.redelivered)
+        self._dead_lettered.inc(now.dead_lettered - before.dead_lettered)
 
     def count_event(self, event: Event) -> None:
         """Count a worker's death."""

@@ -21,12 +21,15 @@ from triptych.serve.fleet import Fleet
 from triptych.serve.gateway import Gateway
 from triptych.serve.http.app import App
 from triptych.serve.http.server import HttpChild
+from triptych.serve.jobs.lane import open_lane
+from triptych.serve.jobs.runner import JobRunner
 from triptych.serve.logs import log_event, start_logging
 from triptych.serve.metrics import Metrics
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.pool import WorkerPool
 from triptych.serve.supervise.spec import Child, ChildSpec, Event
 from triptych.serve.supervise.supervisor import Supervisor
+from triptych.serve.supervise.task import TaskChild
 
 log = logging.getLogger("triptych.serve")
 
@@ -89,6 +92,7 @@ class Node:
         children = [
             ChildSpec("workers", self._start_fleet, shutdown=shutdown_s),
             ChildSpec("pipeline", self._start_pipeline, shutdown=shutdown_s),
+            ChildSpec("jobs", self._start_jobs, shutdown=shutdown_s),
             ChildSpec("http", self._start_http, shutdown=shutdown_s),
         ]
         return Supervisor(children, name="node", strategy="one_for_all", max_restarts=0, on_event=log_event)
@@ -152,6 +156,11 @@ class Node:
     async def _start_pipeline(self) -> Child:
         await self._gateway.pipeline.start()
         return self._gateway.pipeline
+
+    async def _start_jobs(self) -> Child:
+        settings = self._settings.jobs
+        self._gateway.jobs, source = await open_lane(settings)
+        return TaskChild(JobRunner(self._gateway, source, settings).run(), "jobs")
 
     async def _start_http(self) -> Child:
         return await HttpChild.start(App(self._gateway), self._settings.http, self._listener)

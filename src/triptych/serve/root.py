@@ -19,6 +19,7 @@ import msgspec
 
 from triptych.bundle import reader
 from triptych.errors import ConfigError, ServeError
+from triptych.serve.jobs.lane import with_place
 from triptych.serve.logs import log_event, start_logging
 from triptych.serve.settings import Http, Settings
 from triptych.serve.supervise.process import ProcessChild, spawn
@@ -42,6 +43,7 @@ def serve(bundles: Sequence[Path], settings: Settings, announce: Callable[[str],
         ServeError: the node did not start, or died too often.
     """
     start_logging(settings.log)
+    settings = with_place(settings)
     names = [reader.read(folder).manifest.name for folder in bundles]
     if len(set(names)) < len(names):
         raise ConfigError(f"got {', '.join(names)}", where="bundles", valid="bundles of different names")

@@ -19,6 +19,7 @@ from triptych.errors import ConfigError, nearest
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 Origin = Annotated[str, Meta(pattern=r"^(\*|https?://[^/\s]+)$")]
+SECRET = ("token", "broker")
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +87,36 @@ class Queue(Section, frozen=True):
     max_deliveries: Annotated[Count, Meta(description="tries of a request whose worker dies each time")] = 3
 
 
+class Jobs(Section, frozen=True):
+    """Work that is kept safe and done later."""
+
+    path: Annotated[
+        str,
+        Meta(
+            description="file that keeps jobs; `memory` keeps them for the life of the node only; empty is"
+            " jobs-PORT.db in the user's state folder, or `memory` when the port is 0"
+        ),
+    ] = ""
+    broker: Annotated[
+        str,
+        Meta(
+            description="amqp://USER:PASSWORD@HOST/VHOST of a RabbitMQ: servers that name it do each other's"
+            " jobs; empty: jobs stay on this machine"
+        ),
+    ] = ""
+    capacity: Annotated[Count, Meta(description="jobs that may wait; more are refused (503)")] = 100_000
+    in_flight: Annotated[Count, Meta(description="jobs under way at a time")] = 32
+    lease_s: Annotated[
+        Seconds, Meta(description="a job whose worker says nothing for this long is handed out again")
+    ] = 60.0
+    timeout_s: Annotated[Seconds, Meta(description="a job not done this long after its start fails")] = 600.0
+    max_deliveries: Annotated[
+        Count, Meta(description="a job handed out this often without an end is dead")
+    ] = 3
+    retention_s: Annotated[Seconds, Meta(description="results are kept for this long")] = 86_400.0
+    size_bytes: Annotated[Count, Meta(description="largest size of the file (507)")] = 8 * 2**30
+
+
 class Drain(Section, frozen=True):
     """The way down after SIGTERM."""
 
@@ -103,6 +134,7 @@ class Settings(Section, frozen=True):
     limits: Limits = Limits()
     workers: Workers = Workers()
     queue: Queue = Queue()
+    jobs: Jobs = Jobs()
     drain: Drain = Drain()
     log: Annotated[Literal["text", "json"], Meta(description="how log lines look")] = "text"
 
@@ -131,7 +163,7 @@ def read_settings(config: Path | None = None, overrides: Iterable[str] = ()) -> 
 
 
 def as_toml(settings: Settings) -> str:
-    """The settings as a commented TOML file; the token is not shown."""
+    """The settings as a commented TOML file; secrets are not shown."""
     lines = [f"{key} = {_toml(value)}  # {meaning}" for key, value, meaning in _fields(settings)]
     for name in Settings.__struct_fields__:
         section = getattr(settings, name)
@@ -146,7 +178,7 @@ def _fields(section: Section) -> Iterator[tuple[str, Any, str]]:
     for key in section.__struct_fields__:
         value = getattr(section, key)
         if not isinstance(value, Section):
-            yield key, "***" if key == "token" and value else value, _description(hints[key])
+            yield key, "***" if key in SECRET and value else value, _description(hints[key])
 
 
 def _description(hint: Any) -> str:

@@ -159,7 +159,7 @@ class SqliteBroker:
         )
 
     async def close(self) -> None:
-        """See `Source`. What was out is queued again."""
+        """See `Source`. What was out is queued again; closing twice does no harm."""
         for _, timer in self._leases.values():
             timer.cancel()
         if self._leases:

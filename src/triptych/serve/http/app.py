@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Awaitable
 
 from triptych.serve.gateway import Gateway
-from triptych.serve.http import images, kserve, native, openai, system
+from triptych.serve.http import images, jobs, kserve, native, openai, system
 from triptych.serve.http.cors import Cors
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.openapi import Interface
@@ -34,6 +34,12 @@ ROUTES = (
     Route("POST", "/v2/models/{name}/versions/{version}/infer", kserve.infer, at_once=True),
     Route("POST", "/v2/repository/index", kserve.index),
     Route("POST", "/v2/repository/models/{name}/load", kserve.load),
+    Route("POST", "/v1/jobs", jobs.submit),
+    Route("GET", "/v1/jobs", jobs.list_dead),
+    Route("GET", "/v1/jobs/{id}", jobs.show),
+    Route("DELETE", "/v1/jobs/{id}", jobs.cancel),
+    Route("GET", "/v1/jobs/{id}/result", jobs.result),
+    Route("POST", "/v1/jobs/{id}/requeue", jobs.requeue),
     Route("GET", "/v2/workers", system.workers),
     Route("GET", "/livez", system.live),
     Route("GET", "/readyz", system.ready),

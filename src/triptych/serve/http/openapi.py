@@ -14,7 +14,7 @@ from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.images import ImagesBody
 from triptych.serve.http.refusal import encode
 from triptych.serve.http.routing import Route
-from triptych.serve.http.schemas import CompletionBody, RunBody, SampleBody
+from triptych.serve.http.schemas import CompletionBody, JobBody, RunBody, SampleBody
 from triptych.serve.kserve import InferBody
 from triptych.serve.work import JSON
 
@@ -28,6 +28,7 @@ BODIES = {
     "/v1/completions": CompletionBody,
     "/infer": InferBody,
     "/v1/images/generations": ImagesBody,
+    "/v1/jobs": JobBody,
 }
 
 
@@ -56,7 +57,8 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(BODIES.values(), ref_template="#/components/schemas/{name}")
     paths: dict[str, Any] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = operation(route.path, route.meaning)
+        described = operation(route.path, route.meaning, has_body=route.method == "POST")
+        paths.setdefault(route.path, {})[route.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {"title": "Triptych", "version": __version__},
@@ -65,7 +67,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     }
 
 
-def operation(path: str, meaning: str) -> dict[str, Any]:
+def operation(path: str, meaning: str, *, has_body: bool = True) -> dict[str, Any]:
     """One route."""
     names = re.findall(r"{(\w+)}", path)
     described: dict[str, Any] = {
@@ -76,7 +78,7 @@ def operation(path: str, meaning: str) -> dict[str, Any]:
         "responses": {"200": {"description": "the answer"}, "default": {"description": "an error, as JSON"}},
     }
     body = next((body for suffix, body in BODIES.items() if path.endswith(suffix)), None)
-    if body is not None:
+    if body is not None and has_body:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
         described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
     return described

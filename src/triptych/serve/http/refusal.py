@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from triptych.errors import (
+    BrokerUnavailable,
     ConflictError,
     DeadlineExceeded,
     Draining,
     InputError,
     NotFoundError,
     Overloaded,
+    StorageFull,
     SupervisorFailed,
     TriptychError,
 )
@@ -29,6 +31,8 @@ STATUS: dict[type[TriptychError], int] = {
     Draining: 503,
     SupervisorFailed: 503,
     DeadlineExceeded: 504,
+    BrokerUnavailable: 503,
+    StorageFull: 507,
 }
 NAMES = {
     400: "invalid_input",
@@ -45,6 +49,7 @@ NAMES = {
     500: "internal_error",
     503: "unavailable",
     504: "deadline_exceeded",
+    507: "insufficient_storage",
 }
 RETRY_AFTER_S = 1
 
@@ -62,6 +67,11 @@ def status_of(error: Exception) -> int:
     if isinstance(error, Refusal):
         return error.status
     return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
+
+
+def name_of(status: int) -> str:
+    """What an error of that status is called."""
+    return NAMES.get(status, "error")
 
 
 def headers_of(error: Exception, status: int) -> Headers:
@@ -84,7 +94,7 @@ def describe(error: Exception) -> tuple[str, str, str]:
 def native_body(error: Exception, status: int) -> bytes:
     """`{"error": {"type", "message", "param", "hint"}}`."""
     message, param, hint = describe(error)
-    kind = NAMES.get(status, "error")
+    kind = name_of(status)
     return encode({"error": {"type": kind, "message": message, "param": param or None, "hint": hint or None}})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -28,6 +28,19 @@ class RunBody(Body, frozen=True):
     """`POST /v1/models/{model}/run/{graph}`: nested lists of numbers by input name, rows first."""
 
     inputs: dict[str, msgspec.Raw]
+
+
+class JobBody(Body, frozen=True):
+    """`POST /v1/jobs`: a request to be kept safe and answered later."""
+
+    model: Annotated[str, Meta(description="name of the model")]
+    kind: Annotated[
+        Literal["sample", "run", "completion"], Meta(description="what `request` is: the body of which route")
+    ] = "sample"
+    request: Annotated[
+        dict[str, Any],
+        Meta(description="the body of that route; for `run` with `graph` beside `inputs`"),
+    ] = {}
 
 
 class StreamOptions(Body, frozen=True):

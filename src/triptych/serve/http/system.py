@@ -55,5 +55,7 @@ async def workers(exchange: Exchange) -> None:
 
 async def metrics(exchange: Exchange) -> None:
     """`GET /metrics`, in Prometheus' text format."""
-    page = exchange.gateway.metrics
+    page, lane = exchange.gateway.metrics, exchange.gateway.jobs
+    if lane is not None:
+        page.note_jobs(await lane.statistics())
     await exchange.answer(200, page.page(), page.content_type, [])
