@@ -41,9 +41,17 @@ def serve() -> list[Comparison]:
     return compare_serving()
 
 
+def load() -> list[Comparison]:
+    """From a bundle to its first sample, beside torch; and to the command's help."""
+    from triptych.bench.loading import compare_loading
+
+    return compare_loading()
+
+
 BENCHES: dict[str, Callable[[], list[Comparison]]] = {
     "infer": infer,
     "generate": generate,
     "train": train,
     "serve": serve,
+    "load": load,
 }
