@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from io import BytesIO
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from triptych.errors import InputError
 
-Array = np.ndarray
+if TYPE_CHECKING:  # `is_image` is asked by processes that have no use for numpy
+    from numpy import ndarray as Array
 
 CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -27,6 +27,7 @@ def png(images: Array, *, columns: int | None = None, gap: int = 1, scale: int =
 
     Raises: InputError when the samples are not pictures.
     """
+    import numpy as np
     from PIL import Image
 
     if not is_image(images.shape[1:]):
