@@ -6,7 +6,7 @@ from triptych.infer.prefixes import Prefixes
 
 
 def test_kept_prompts_stay_within_the_budget_and_the_latest_are_found(text):
-    decoder = text.backend.decoder(2)
+    decoder = text.backend.decoder(text.token_graph, 2)
     each = decoder.past_bytes(4) + text.text_sampler.vocab_size * 4
     prefixes = Prefixes(decoder, budget_bytes=2 * each)
     prompts = [[number, 1, 2, 3] for number in range(5)]
@@ -21,7 +21,7 @@ def test_kept_prompts_stay_within_the_budget_and_the_latest_are_found(text):
 
 
 def test_a_prompt_larger_than_the_budget_is_not_kept(text):
-    prefixes = Prefixes(text.backend.decoder(1), budget_bytes=100)
+    prefixes = Prefixes(text.backend.decoder(text.token_graph, 1), budget_bytes=100)
     assert np.isfinite(prefixes.read(0, [1, 2, 3])).all()
     assert prefixes.held_bytes == 0
 

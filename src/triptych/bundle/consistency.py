@@ -145,10 +145,14 @@ def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]
     """A text sampler fits its graphs: tokens, lengths and a cache of its sizes go in, logits come out."""
     sampler = manifest.sampler
     assert isinstance(sampler, TextSampler)
-    if missing := sorted({sampler.graph, sampler.score_graph} - set(graphs)):
+    rounded = {precision.graph for precision in sampler.precisions}
+    if missing := sorted({sampler.graph, sampler.score_graph, *rounded} - set(graphs)):
         yield f"the sampler names graph {missing[0]!r}; valid: {', '.join(graphs)}"
         return
-    vocab_size = sampler.vocab_size
+    plain, vocab_size = graphs[sampler.graph], sampler.vocab_size
+    for name in sorted(rounded):
+        if (graphs[name].inputs, graphs[name].outputs) != (plain.inputs, plain.outputs):
+            yield f"{name} does not take and give what {plain.name} does"
     if manifest.sample.shape != (sampler.block_size,):
         yield "the sampler's sample is not one block of tokens"
     if not all(0 <= token < vocab_size for token in (sampler.start_token, *sampler.end_tokens)):

@@ -66,9 +66,9 @@ class GraphRecord(Record, frozen=True, kw_only=True):
 class Quality(Record, frozen=True, kw_only=True):
     """What a lower precision changes, in a unit that means something to the model, and what is allowed.
 
-    `measure` is "kl_nats", the divergence of the likelihood p(x|z) or the posterior q(z|x) from that in
-    float32, in nats per example; or "rms_error", the root mean square error of outputs, as a part of their
-    range.
+    `measure` is "kl_nats_per_token", the divergence of a text's next token from that in float32, in nats;
+    "kl_nats", the divergence of the likelihood p(x|z) or the posterior q(z|x) from that in float32, in nats
+    per example; or "rms_error", the root mean square error of outputs, as a part of their range.
     """
 
     measure: str
@@ -122,6 +122,18 @@ class LatentSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="
         return None if self.condition is None else int(self.condition.high or 0) + 1
 
 
+class TextPrecision(Record, frozen=True, kw_only=True):
+    """A next-token graph at a lower precision, with the inputs and outputs of the plain one.
+
+    `refused` says why it may not be used; empty if it may.
+    """
+
+    precision: str
+    graph: str
+    quality: Quality | None = None
+    refused: str = ""
+
+
 class TextSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="text", tag_field="kind"):
     """Prefill a prompt, then draw token after token: Transformers.
 
@@ -142,6 +154,7 @@ class TextSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="te
     head_dim: int
     start_token: int = 0
     end_tokens: tuple[int, ...] = ()
+    precisions: tuple[TextPrecision, ...] = ()
 
     @property
     def classes(self) -> None:

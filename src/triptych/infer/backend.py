@@ -67,8 +67,8 @@ class Backend(Protocol):
         """Run a graph on inputs that were checked before."""
         ...
 
-    def decoder(self, slots: int) -> TokenDecoder:
-        """A new cache of `slots` rows."""
+    def decoder(self, graph: str, slots: int) -> TokenDecoder:
+        """A next-token graph with a new cache of `slots` rows."""
         ...
 
     def close(self) -> None:

@@ -52,9 +52,12 @@ class Engine:
     `run`, `run_rows` and `sample_rows` may be called from several threads at once.
     """
 
-    def __init__(self, bundle: reader.Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: reader.Bundle, backend: Backend, token_graph: str | None = None) -> None:
+        """`token_graph` is the one of several next-token graphs to use; the plain one by default."""
         self.manifest: Manifest = bundle.manifest
         self.backend = backend
+        sampler = bundle.manifest.sampler
+        self.token_graph = token_graph or sampler.graph
         self._folder, self._tokenizer_json, self._weights = bundle.folder, bundle.tokenizer, bundle.weights
         self._graphs = {graph.name: graph for graph in bundle.manifest.graphs}
 
@@ -63,10 +66,13 @@ class Engine:
 
         Raises `BundleRefused` if one cannot be opened.
         """
-        for graph in self._graphs:
-            self.backend.open(graph)
-        if isinstance(self.manifest.sampler, TextSampler):
+        sampler = self.manifest.sampler
+        unused: set[str] = set()
+        if isinstance(sampler, TextSampler):
             _ = self.tokenizer
+            unused = {sampler.graph, *(found.graph for found in sampler.precisions)} - {self.token_graph}
+        for graph in self._graphs.keys() - unused:
+            self.backend.open(graph)
 
     def graph(self, name: str) -> GraphRecord:
         """What the manifest says of a graph. Raises `NotFoundError`."""
@@ -337,7 +343,7 @@ class Engine:
         Raises `InputError` for a model without text.
         """
         sampler, tokenizer = self.text_sampler, self.tokenizer
-        ends, decoder = sampler.end_tokens, self.backend.decoder(slots)
+        ends, decoder = sampler.end_tokens, self.backend.decoder(self.token_graph, slots)
         return DecodeLoop(decoder, tokenizer, sampler.block_size, self._score, ends, prefix_bytes)
 
     def _score(self, tokens: Sequence[int]) -> Array:
@@ -365,7 +371,7 @@ class Engine:
         """Rows of token ids as long as a sample is: the start token, and what is drawn after it."""
         spec, sampler = self.manifest.sample, self.text_sampler
         length = math.prod(map(int, spec.shape))
-        decoder = self.backend.decoder(min(SLOTS, len(seeds)))
+        decoder = self.backend.decoder(self.token_graph, min(SLOTS, len(seeds)))
         loop = DecodeLoop(decoder, self.tokenizer, sampler.block_size, self._score)  # goes on after an end
         made: dict[int, list[int]] = {}
         for seed, index in zip(seeds, indices, strict=True):

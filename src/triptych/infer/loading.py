@@ -8,7 +8,7 @@ from triptych.bundle import reader
 from triptych.errors import ConfigError, nearest
 from triptych.infer import machine
 from triptych.infer.engine import Engine
-from triptych.infer.selection import ENGINES, PRECISIONS, choices
+from triptych.infer.selection import ENGINES, PRECISIONS, choices, token_graph
 from triptych.infer.ways import ChosenBackend
 
 MAX_THREADS = 1024
@@ -27,7 +27,8 @@ def load(
             calibrated on a machine like this, and onnxruntime if it was not.
         threads: threads that one call may use; None for all the cores this process may run on.
         precision: one of `PRECISIONS`; "f32" is within rounding of torch, "bf16" computes every graph in
-            bfloat16, "auto" takes for each graph the fastest precision that passes the bundle's gate.
+            bfloat16, "int8" reads tokens with weights of eight bits, "auto" takes for each graph the fastest
+            precision that passes the bundle's gate.
 
     Raises: BundleNotFound, BundleRefused; ConfigError for an engine or precision that is unknown, that this
         machine lacks, or that fails its gate.
@@ -41,4 +42,6 @@ def load(
         valid_threads = f"an integer from 1 to {MAX_THREADS}, or None"
         raise ConfigError(f"got {threads!r}", where="threads", valid=valid_threads)
     bundle = reader.read(path)
-    return Engine(bundle, ChosenBackend(bundle, count, choices(bundle, engine, precision, count)))
+    tokens = token_graph(bundle.manifest, precision)
+    of_rows = "f32" if precision == "int8" else precision
+    return Engine(bundle, ChosenBackend(bundle, count, choices(bundle, engine, of_rows, count)), tokens)

@@ -53,11 +53,11 @@ class OnnxRuntimeBackend:
         names = (spec.name for spec in self._records[graph].outputs)
         return dict(zip(names, outputs, strict=True))
 
-    def decoder(self, slots: int) -> OnnxRuntimeDecoder:
-        """A new cache of `slots` rows."""
+    def decoder(self, graph: str, slots: int) -> OnnxRuntimeDecoder:
+        """A next-token graph with a new cache of `slots` rows."""
         sampler = self._bundle.manifest.sampler
         assert isinstance(sampler, TokenSampler)  # Engine refuses others
-        return OnnxRuntimeDecoder(self.session(sampler.graph), self._records[sampler.graph], sampler, slots)
+        return OnnxRuntimeDecoder(self.session(graph), self._records[graph], sampler, slots)
 
     def close(self) -> None:
         """Let go of sessions and mapped files."""

@@ -76,7 +76,7 @@ class OpenVinoBackend:
         idle.put(request)
         return outputs
 
-    def decoder(self, slots: int) -> TokenDecoder:
+    def decoder(self, graph: str, slots: int) -> TokenDecoder:
         """Not here: the cached next-token graph has an operator that OpenVINO lacks."""
         raise BundleError("OpenVINO has no token decoder", where=self._bundle.manifest.name)
 

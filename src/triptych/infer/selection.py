@@ -6,7 +6,7 @@ import logging
 import statistics
 from collections.abc import Iterable, Sequence
 
-from triptych.bundle.manifest import Calibration, Measurement
+from triptych.bundle.manifest import Calibration, Manifest, Measurement, TextSampler
 from triptych.bundle.reader import Bundle
 from triptych.errors import ConfigError, DataError
 from triptych.infer import calibration_store
@@ -15,7 +15,8 @@ from triptych.infer.ways import PLAIN, WAYS, Choice, Way, obstacle
 
 AUTO = "auto"
 ENGINES = (AUTO, *dict.fromkeys(way.engine for way in WAYS))
-PRECISIONS = (AUTO, *dict.fromkeys(way.precision for way in WAYS))
+INT8 = "int8"
+PRECISIONS = (AUTO, *dict.fromkeys(way.precision for way in WAYS), INT8)
 WORTHWHILE = 1.25  # how many times faster than onnxruntime a second engine must be to be loaded beside it
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,28 @@ def choices(bundle: Bundle, engine: str, precision: str, threads: int) -> dict[s
         for graph in bundle.manifest.graphs
         if (choice := choose(graph.name, wanted, calibration)) is not None
     }
+
+
+def token_graph(manifest: Manifest, precision: str) -> str | None:
+    """The graph that reads tokens: with rounded weights if asked for, or if "auto" and within the gate.
+
+    No clock decides, so that every worker takes the same one and gives the same bytes. None for a model
+    without text.
+
+    Raises: ConfigError when int8 is asked for and is not there, or fails its gate.
+    """
+    sampler = manifest.sampler
+    kept = sampler.precisions if isinstance(sampler, TextSampler) else ()
+    for found in kept if precision in (AUTO, INT8) else ():
+        if not found.refused:
+            return found.graph
+        if precision == INT8:
+            raise ConfigError(found.refused, where="precision", remedy="take f32, or auto")
+    if precision == INT8:
+        raise ConfigError(
+            f"{manifest.name} holds no graph in int8", where="precision", remedy="take f32, or auto"
+        )
+    return sampler.graph if isinstance(sampler, TextSampler) else None
 
 
 def calibrate_now(bundle: Bundle, wanted: Iterable[Way], threads: int) -> Calibration:

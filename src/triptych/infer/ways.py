@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triptych.bundle.manifest import TokenSampler
 from triptych.bundle.reader import Bundle
 from triptych.infer import machine
 from triptych.infer.backend import Backend, TokenDecoder
@@ -92,11 +91,9 @@ class ChosenBackend:
         """Run a graph on inputs that were checked before."""
         return self._backend(graph).run(graph, inputs)
 
-    def decoder(self, slots: int) -> TokenDecoder:
-        """A new cache of `slots` rows."""
-        sampler = self._bundle.manifest.sampler
-        assert isinstance(sampler, TokenSampler)  # Engine refuses others
-        return self._backend(sampler.graph).decoder(slots)
+    def decoder(self, graph: str, slots: int) -> TokenDecoder:
+        """A next-token graph with a new cache of `slots` rows."""
+        return self._backend(graph).decoder(graph, slots)
 
     def close(self) -> None:
         """Let go of everything that is open."""

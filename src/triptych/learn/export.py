@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import torch
+from onnx import ModelProto
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from triptych.bundle.manifest import (
     GraphRecord,
     Manifest,
     Parity,
+    TextPrecision,
     TextSampler,
 )
 from triptych.errors import BundleError, ExportError
@@ -40,7 +42,7 @@ from triptych.infer.calibration import calibrate
 from triptych.infer.engine import Engine
 from triptych.infer.onnx_runtime import OnnxRuntimeBackend
 from triptych.learn import graphs as onnx_graphs
-from triptych.learn import parity
+from triptych.learn import int8, parity
 from triptych.learn.models.base import GenerativeModel, Graph
 
 ROWS, COLUMNS, MAX_COLUMNS = 8, 8, 16  # of pictures
@@ -88,14 +90,18 @@ def fill(
     folder: Path, model: GenerativeModel, name: str, training: Mapping[str, Any] | None, tokenizer: str | None
 ) -> Manifest:
     """Write every file but the manifest into `folder`; returns the manifest."""
-    tensors = stored(model)
+    tensors, is_text = stored(model), isinstance(model.sampler(), TextSampler)
+    names = {onnx_graphs.identity(tensor): key for key, tensor in tensors.items()}
+    tensors |= int8.rounded_weights(model, tensors) if is_text else {}
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / WEIGHTS)
     if tokenizer is not None:
         (folder / TOKENIZER).write_text(tokenizer, "utf-8")
-    names = {onnx_graphs.identity(tensor): key for key, tensor in tensors.items()}
     extents = weights.extents(folder / WEIGHTS)
     to_export = model.graphs()
-    records = tuple(write_graph(folder, graph, names, extents) for graph in to_export)
+    models = [onnx_graphs.to_onnx(graph, names, extents) for graph in to_export]
+    if is_text:
+        to_export, models = with_int8(to_export, models, model.sampler().graph, extents)
+    records = tuple(map(partial(write_graph, folder), to_export, models))
     draft = Manifest(
         format_version=FORMAT_VERSION,
         name=name,
@@ -128,11 +134,19 @@ def stored(model: GenerativeModel) -> dict[str, Tensor]:
     }
 
 
-def write_graph(
-    folder: Path, graph: Graph, names: Mapping[tuple[Any, ...], str], extents: Mapping[str, weights.Extent]
-) -> GraphRecord:
+def with_int8(
+    graphs: Sequence[Graph], models: Sequence[ModelProto], name: str, extents: Mapping[str, weights.Extent]
+) -> tuple[tuple[Graph, ...], list[ModelProto]]:
+    """The graphs, and beside the one called `name` the same with rounded weights."""
+    place = [graph.name for graph in graphs].index(name)
+    graph = dataclasses.replace(graphs[place], name=f"{name}_int8", rounding=int8.ROUNDING)
+    model = int8.rounded_graph(models[place], extents)
+    model.graph.name = graph.name
+    return (*graphs, graph), [*models, model]
+
+
+def write_graph(folder: Path, graph: Graph, model: ModelProto) -> GraphRecord:
     """Write one graph; its record says nothing yet of what is measured."""
-    model = onnx_graphs.to_onnx(graph, names, extents)
     file = f"{graph.name}.onnx"
     (folder / file).write_bytes(model.SerializeToString(deterministic=True))
     onnx_graphs.check(folder / file, graph)
@@ -161,11 +175,29 @@ def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manif
         except BundleError as error:
             raise ExportError(f"the engine does not take it: {error}", where=f"graph {graph.name}") from error
         records.append(msgspec.structs.replace(record, parity=found, row_buckets=buckets))
+    judged = msgspec.structs.replace(draft, graphs=tuple(records))
+    if isinstance(draft.sampler, TextSampler):
+        sampler = with_quality(dataclasses.replace(bundle, manifest=judged))
+        judged = msgspec.structs.replace(judged, sampler=sampler)
     for backend in backends:
         backend.close()
-    return calibrated(
-        dataclasses.replace(bundle, manifest=msgspec.structs.replace(draft, graphs=tuple(records)))
-    )
+    return calibrated(dataclasses.replace(bundle, manifest=judged))
+
+
+def with_quality(bundle: reader.Bundle) -> TextSampler:
+    """The sampler with what rounding the weights changes."""
+    sampler = bundle.manifest.sampler
+    assert isinstance(sampler, TextSampler)
+    rounded = f"{sampler.graph}_int8"
+    quality, refused = None, "a row's bytes depend on the rows beside it"
+    if next(record for record in bundle.manifest.graphs if record.name == rounded).row_buckets:
+        backend = OnnxRuntimeBackend(bundle, max(THREADS))
+        exact, other = (backend.decoder(graph, int8.ROWS) for graph in (sampler.graph, rounded))
+        quality = int8.quality(exact, other, sampler.block_size)
+        refused = int8.refusal(quality)
+        backend.close()
+    precision = TextPrecision(precision="int8", graph=rounded, quality=quality, refused=refused)
+    return msgspec.structs.replace(sampler, precisions=(precision,))
 
 
 def calibrated(bundle: reader.Bundle) -> Manifest:

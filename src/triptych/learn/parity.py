@@ -26,7 +26,6 @@ Array = np.ndarray
 
 PARITY_ROWS = (1, 2, 3, 16)
 MAX_TRIAL_BYTES, MAX_TRIAL_PRODUCTS = 128_000_000, 2_000_000_000  # so that an export takes seconds
-EPS = float(np.finfo(np.float32).eps)
 
 
 @runtime_checkable
@@ -92,7 +91,7 @@ def distance(found: Array, expected: Array) -> tuple[float, float, float]:
 def tolerance(graph: Graph, largest: float) -> float:
     """How far rounding alone may take the outputs of `graph`, whose largest is `largest`."""
     terms = sum(math.prod(tensor.shape[1:]) for _, tensor in state(graph.module) if tensor.ndim >= 2)
-    return 4 * EPS * math.sqrt(max(terms, 1)) * largest
+    return 4 * graph.rounding * math.sqrt(max(terms, 1)) * largest
 
 
 def row_buckets(graph: Graph, runs: Sequence[Run]) -> tuple[int, ...]:

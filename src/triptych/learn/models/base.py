@@ -96,7 +96,7 @@ class Graph:
 
     `example` holds one tensor per input, batch 2 or more, drawn from the range the graph will see.
     Every parameter and buffer of `module` must be one of the model's own (same storage), so weights are
-    stored once.
+    stored once. `rounding` is the relative error of a number in the exported graph.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Graph:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     example: tuple[Tensor, ...]
+    rounding: float = 2.0**-23
 
 
 class GenerativeModel(nn.Module, ABC):

@@ -9,6 +9,7 @@ from safetensors.torch import load
 
 from triptych.bundle import reader
 from triptych.bundle.manifest import MANIFEST
+from triptych.bundle.rounded import is_rounded
 from triptych.errors import BundleError, ConfigError
 from triptych.learn.evaluate import evaluate
 from triptych.learn.models.base import GenerativeModel
@@ -59,5 +60,7 @@ def _open_bundle(folder: Path) -> tuple[GenerativeModel, dict[str, Any]]:
             remedy="evaluate the run folder it was exported from",
         )
     model = build_model(bundle.manifest.config, folder)
-    load_weights(model, load(bytes(bundle.weights.data)), str(bundle.weights.path))
+    held = load(bytes(bundle.weights.data))
+    own = {name: tensor for name, tensor in held.items() if not is_rounded(name)}
+    load_weights(model, own, str(bundle.weights.path))
     return model.eval(), recipe
