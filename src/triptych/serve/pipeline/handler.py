@@ -25,6 +25,13 @@ class BatchInfo(msgspec.Struct, frozen=True):
 class Handler:
     """Override what you need. A callback that raises fails its messages, never its stage."""
 
+    def partition_by(self, message: Message) -> Hashable:
+        """Override this to keep messages of one key in their order: one processor gets all of them.
+
+        Returns: the key; None for a message that any processor may have.
+        """
+        return None
+
     def prepare_messages(self, messages: Sequence[Message]) -> None:
         """Called with every chunk of messages before `handle_message`, for work that is cheaper in bulk."""
 

@@ -12,6 +12,7 @@ from triptych.serve.pipeline.batcher import Batcher
 from triptych.serve.pipeline.handler import Handler
 from triptych.serve.pipeline.ledger import Ledger, PipelineStatistics
 from triptych.serve.pipeline.options import PipelineOptions
+from triptych.serve.pipeline.partitions import Partitions
 from triptych.serve.pipeline.processor import Processor
 from triptych.serve.pipeline.producer import Producer
 from triptych.serve.supervise.spec import ChildSpec, Event, Exit, Shutdown
@@ -43,7 +44,7 @@ class Pipeline:
         on_event: Callable[[Event], None] = ignore,
     ) -> None:
         self.options = options or PipelineOptions()
-        self.producer = producer
+        self.producer: Producer | Partitions = producer
         self._on_event = on_event
         self._ledger = Ledger(handler)
         self._batchers = {
@@ -56,9 +57,14 @@ class Pipeline:
             ]
             for name, batcher in self._batchers.items()
         }
+        processors, lanes = self.options.processors, [producer] * self.options.processors.concurrency
+        if type(handler).partition_by is not Handler.partition_by:
+            partitions = Partitions(
+                producer, handler.partition_by, processors.concurrency, processors.max_demand
+            )
+            self.producer, lanes = partitions, [*partitions.lanes]
         self._processors = [
-            Processor(handler, producer, self._batchers, self._ledger, self.options.processors)
-            for _ in range(self.options.processors.concurrency)
+            Processor(handler, lane, self._batchers, self._ledger, processors) for lane in lanes
         ]
         self._supervisor = self._supervise(self.options.name, self._stages())
         self._watch: asyncio.Task[None] | None = None
