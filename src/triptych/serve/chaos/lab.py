@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from triptych.serve.chaos import invariants
-from triptych.serve.chaos.load import Request, sample
+from triptych.serve.chaos.load import Answer, Request, ask, sample
 from triptych.serve.chaos.outcome import Check, Figure
 from triptych.serve.chaos.server import EVENT_TIMEOUT_S, Server, wait_until
 from triptych.serve.chaos.stage import TIMEOUT_S, Stage
@@ -44,6 +44,7 @@ class Lab:
 
     Attributes:
         stage: bundles, requests, the server that experiments share.
+        seed: what `chance` draws from.
         quick: whether once is enough.
         chance: random moments and victims are drawn from it.
         trials, checks, figures: what it saw so far.
@@ -51,7 +52,7 @@ class Lab:
     """
 
     def __init__(self, stage: Stage, seed: int) -> None:
-        self.stage, self.quick = stage, stage.quick
+        self.stage, self.seed, self.quick = stage, seed, stage.quick
         self.chance = random.Random(seed)
         self.trials: list[Trial] = []
         self.checks: list[Check] = []
@@ -66,11 +67,16 @@ class Lab:
         """The server for experiments that leave it as they found it; it goes on afterwards."""
         return self.stage.shared()
 
-    def serve(self, *settings: str, workers: int = 2, sabotage: str = "") -> Server:
+    def serve(self, *settings: str, sabotage: str = "", bundles: Sequence[Path] | None = None) -> Server:
         """A server of this experiment's own; at the end it is stopped with SIGTERM unless it has ended."""
-        server = self._open.enter_context(self.stage.server(*settings, workers=workers, sabotage=sabotage))
-        self._servers.append(server)
-        return server
+        made = self.stage.server(*settings, sabotage=sabotage, bundles=bundles)
+        self._servers.append(self._open.enter_context(made))
+        return made
+
+    def ask_once(self, server: Server, request: Request) -> Answer:
+        """The answer to one request, outside of any trial."""
+        with closing(server.connect((request.timeout_s or TIMEOUT_S) + TIMEOUT_S)) as connection:
+            return ask(connection, request)
 
     def run_serve(self, *words: str | Path, sabotage: str = "") -> tuple[int, str]:
         """`triptych serve` that is not to start: its exit code, and all it wrote."""
@@ -127,7 +133,7 @@ class Lab:
             self.recovery_s = max(self.recovery_s or 0.0, ready["at_s"] - blow.at_s - after_s)
         return ready is not None
 
-    def check(self, name: str, held: bool, detail: object = "") -> None:
+    def check(self, name: str, held: object, detail: object = "") -> None:
         """Note a claim, whether it held, and the evidence."""
         self.checks.append(Check(name, bool(held), str(detail)))
 

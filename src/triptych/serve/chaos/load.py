@@ -114,6 +114,8 @@ def ask(connection: http.client.HTTPConnection, request: Request) -> Answer:
             echoed = request.seed is None or response.headers["Triptych-Seed"] == str(request.seed)
         else:
             error = f"{status} {body[:200].decode(errors='replace')}"
+            if status == 503 and "Retry-After" not in response.headers:
+                error = "503 without Retry-After"
     except (OSError, http.client.HTTPException, ValueError) as broken:
         error, status = f"{type(broken).__name__}: {broken}", 0
         connection.close()

@@ -19,6 +19,12 @@ WORKERS = 2
 PLAIN, TEXTS, SLOW = 36, 4, 12  # how many different requests of each kind
 TEXT_TOKENS = 24
 TIMEOUT_S = 10.0
+SHARED = (
+    "workers.hang_timeout_s=1.0",
+    "http.header_timeout_s=1.0",
+    "http.write_timeout_s=1.0",
+    "limits.tokens=100000",
+)
 
 
 class Stage:
@@ -73,8 +79,8 @@ class Stage:
         every = PLAIN // TEXTS
         return [r for i in range(TEXTS) for r in (*plain[i * every : (i + 1) * every], texts[i])]
 
-    def server(self, *settings: str, workers: int = WORKERS, sabotage: str = "") -> Server:
-        """A server of the bundles, sabotaged, to be entered.
+    def server(self, *settings: str, sabotage: str = "", bundles: Sequence[Path] | None = None) -> Server:
+        """A server of the bundles (or of others), sabotaged, to be entered.
 
         Args:
             settings: as `--set` takes them.
@@ -83,8 +89,8 @@ class Stage:
         self._started += 1
         options = [word for setting in settings for word in ("--set", setting)]
         return Server(
-            self.bundles,
-            workers=workers,
+            self.bundles if bundles is None else bundles,
+            workers=WORKERS,
             log=self.folder / f"serve-{self._started}.log",
             options=["--log", "json", "--broker", self.broker, *options],
             environment=self.environment(sabotage),
@@ -102,7 +108,7 @@ class Stage:
     def shared(self) -> Server:
         """A server with two workers for experiments that leave it as they found it."""
         if self._shared is None or not self._shared.is_running():
-            self._shared = self._open.enter_context(self.server("workers.hang_timeout_s=1.0"))
+            self._shared = self._open.enter_context(self.server(*SHARED))
         return self._shared
 
     def is_shared(self, server: Server) -> bool:

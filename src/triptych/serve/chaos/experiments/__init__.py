@@ -5,21 +5,35 @@ from __future__ import annotations
 from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.experiments import (
     crash_loop,
+    damaged_bundle,
     deadly_input,
+    disconnects,
     drained,
+    hostile_clients,
+    overload,
     process_killed,
     raising_input,
+    retry_storm,
+    scarce,
+    torn_reply,
     worker_hung,
     worker_killed,
 )
 
 MODULES = (
     worker_killed,
+    torn_reply,
     worker_hung,
     deadly_input,
     raising_input,
     crash_loop,
     process_killed,
+    overload,
+    retry_storm,
+    disconnects,
+    hostile_clients,
     drained,
+    damaged_bundle,
+    scarce,
 )
 EXPERIMENTS: dict[int, Experiment] = {module.EXPERIMENT.number: module.EXPERIMENT for module in MODULES}
