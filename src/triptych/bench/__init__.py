@@ -6,6 +6,7 @@ the pairwise ratios is what is said.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from triptych.bench.comparison import Comparison
@@ -48,10 +49,23 @@ def load() -> list[Comparison]:
     return compare_loading()
 
 
+def broker() -> list[Comparison]:
+    """Messages through RabbitMQ: a plain aio-pika consumer beside ours."""
+    from triptych.bench.rabbit_server import is_installed
+
+    if not is_installed():
+        print("bench broker: left out, RabbitMQ is not installed (`make system`)", file=sys.stderr)
+        return []
+    from triptych.bench.broker import compare_messages
+
+    return compare_messages()
+
+
 BENCHES: dict[str, Callable[[], list[Comparison]]] = {
     "infer": infer,
     "generate": generate,
     "train": train,
     "serve": serve,
     "load": load,
+    "broker": broker,
 }

@@ -27,6 +27,8 @@ from triptych.serve.brokers.topology import (
     declare_jobs,
 )
 
+AT_ONCE_S = 0.05
+
 log = logging.getLogger(__name__)
 
 
@@ -65,8 +67,7 @@ class RabbitSource:
             self._changed.clear()
             await self._changed.wait()
         leases = [self._waiting.popleft() for _ in range(min(demand, len(self._waiting)))]
-        for lease in leases:
-            self._chores.start(self._say_running(lease))
+        self._chores.start(self._say_running(leases))
         return leases
 
     async def ack(self, lease: Lease, result: bytes, *, failed: bool = False) -> bool:
@@ -136,9 +137,13 @@ class RabbitSource:
     def _delivery(lease: Lease) -> int:
         return lease.tag & (2**48 - 1)
 
-    async def _say_running(self, lease: Lease) -> None:
-        with suppress(BrokerUnavailable):
-            await self._reply(lease, RUNNING, b"", confirm=False)
+    async def _say_running(self, leases: list[Lease]) -> None:
+        """Tell the gateways of what is not done at once."""
+        await asyncio.sleep(AT_ONCE_S)
+        for lease in leases:
+            if lease.tag in self._held:
+                with suppress(BrokerUnavailable):
+                    await self._reply(lease, RUNNING, b"", confirm=False)
 
     async def _reply(self, lease: Lease, kind: str, body: bytes, *, confirm: bool = True) -> None:
         """Tell the job's gateway. One that has gone for good is told nothing."""
