@@ -95,8 +95,8 @@ class Root:
         announce(self.url)
         drain = self._settings.drain
         shutdown_s = (
-            drain.delay_s + 3 * drain.shutdown_s + MARGIN_S
-        )  # server, pipeline and workers, one after another
+            drain.delay_s + 4 * drain.shutdown_s + MARGIN_S
+        )  # server, jobs, pipeline and workers, one after another
         supervisor = Supervisor(
             [ChildSpec("node", self._start_node, shutdown=shutdown_s)],
             name="root",
