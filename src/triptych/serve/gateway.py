@@ -17,6 +17,7 @@ from triptych.errors import ConflictError
 from triptych.serve.brokers.broker import Intake
 from triptych.serve.catalog import Catalog
 from triptych.serve.generation import Generation, Pool
+from triptych.serve.logs import log_trouble
 from triptych.serve.metrics import Metrics
 from triptych.serve.pipeline.handler import BatchInfo, Handler
 from triptych.serve.pipeline.message import Message
@@ -107,7 +108,9 @@ class Gateway:
             shutdown_s=settings.drain.shutdown_s,
             max_deliveries=queue.max_deliveries,
         )
-        self.pipeline = Pipeline(Dispatch(lambda: self.generation, metrics), self._producer, options)
+        self.pipeline = Pipeline(
+            Dispatch(lambda: self.generation, metrics), self._producer, options, on_event=log_trouble
+        )
         self._deadlines = Deadlines()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_piece = msgspec.msgpack.Decoder(TextPiece).decode

@@ -40,6 +40,12 @@ def start_logging(kind: Literal["text", "json"]) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
+def log_trouble(event: Event) -> None:
+    """Write what went wrong; that all the stages of a pipeline have started is no news."""
+    if event.kind in LOUD:
+        log_event(event)
+
+
 def log_event(event: Event) -> None:
     """Write what a supervisor or pool says: who, what, why."""
     who = f"{event.supervisor}: {event.child}" if event.child else event.supervisor

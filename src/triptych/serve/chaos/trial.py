@@ -23,6 +23,7 @@ class Trial:
         requests: what its clients ask, again and again.
         node_dies: the node is to die: callers may see their connection reset, and its accounts begin anew.
         strangers: others ask too, so the server counts more than these clients.
+        versions: how many versions of a model may answer, one after the other.
         stops: the server is to stop: clients end when they are refused a connection, and nothing is asked of
             it afterwards.
 
@@ -43,9 +44,11 @@ class Trial:
         pause_s: float = 0.0,
         node_dies: bool = False,
         strangers: bool = False,
+        versions: int = 1,
         stops: bool = False,
     ) -> None:
         self.server, self.node_dies, self.strangers, self.stops = server, node_dies, strangers, stops
+        self.versions = versions
         self.load = Load(
             server,
             itertools.cycle(requests),

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
+from statistics import linear_regression
 
 from triptych.serve.chaos import process
 from triptych.serve.chaos.server import Server
@@ -31,6 +32,7 @@ class Watch:
         looks: all looks at `/readyz`.
         truths: from which moment on the server was ready, was not, or (None) either may be said.
         deepest, capacity: the longest queue seen, and the longest allowed.
+        memory: (moment, resident bytes of root and node together), all looks.
         first_bytes, most_bytes: resident memory of root and node together, at the beginning and at most.
     """
 
@@ -39,6 +41,7 @@ class Watch:
     truths: list[tuple[float, bool | None]] = field(default_factory=list)
     deepest: int = 0
     capacity: int = 0
+    memory: list[tuple[float, int]] = field(default_factory=list)
     first_bytes: int = 0
     most_bytes: int = 0
 
@@ -61,6 +64,11 @@ class Watch:
         """Each look that was asked `within_s` after the truth had changed, or later, and what was true."""
         judged = [(look, self._truth_of(look, within_s)) for look in self.looks]
         return [(look, truth) for look, truth in judged if truth is not None]
+
+    def slope(self) -> float:
+        """By how many bytes a second the memory of root and node grew, after a first fifth to warm up."""
+        times, used = zip(*self.memory[len(self.memory) // 5 :], strict=True)
+        return linear_regression(times, used).slope
 
     def _truth_of(self, look: Look, within_s: float) -> bool | None:
         """What was true all the while, and a while before; None if that changed or is not known."""
@@ -88,5 +96,6 @@ class Watch:
     def _measure(self) -> None:
         own = [self.server.pid, *process.children(self.server.pid)[:1]]
         used = sum(map(process.rss_bytes, own))
+        self.memory.append((time.monotonic(), used))
         self.first_bytes = self.first_bytes or used
         self.most_bytes = max(self.most_bytes, used)
