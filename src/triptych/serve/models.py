@@ -44,6 +44,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     bundles: dict[str, str]
     engine: str = "auto"
+    precision: str = "f32"
     threads: int = 1
     slots: int = 16
 
@@ -56,7 +57,10 @@ def handler(settings: dict[str, Any]) -> ModelHandler:
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     wanted = msgspec.convert(settings, WorkerSettings)
-    engines = [load(folder, engine=wanted.engine, threads=wanted.threads) for folder in wanted.bundles]
+    engines = [
+        load(folder, engine=wanted.engine, threads=wanted.threads, precision=wanted.precision)
+        for folder in wanted.bundles
+    ]
     for engine, (folder, version) in zip(engines, wanted.bundles.items(), strict=True):
         if engine.manifest.version != version:
             raise BundleRefused(

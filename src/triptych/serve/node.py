@@ -128,6 +128,7 @@ class Node:
         told = {
             "bundles": bundles,
             "engine": workers.engine,
+            "precision": workers.precision,
             "threads": workers.threads,
             "slots": workers.slots,
         }

@@ -64,7 +64,16 @@ class Workers(Section, frozen=True):
 
     count: Annotated[int, Meta(ge=0, description="worker processes; 0 is one per core")] = 0
     threads: Annotated[Count, Meta(description="threads each worker computes with")] = 1
-    engine: Annotated[str, Meta(description="engine that runs the graphs")] = "auto"
+    engine: Annotated[
+        Literal["auto", "onnxruntime", "openvino"],
+        Meta(
+            description="what computes: onnxruntime, openvino, or auto: for each graph the fastest that may"
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal["f32", "bf16", "int8", "auto"],
+        Meta(description="f32, bf16 or int8 for every graph, or auto: for each the fastest within its gate"),
+    ] = "f32"
     slots: Annotated[Count, Meta(description="text streams that one worker and model decode together")] = 16
     start_timeout_s: Annotated[Seconds, Meta(description="a worker not ready by then is killed")] = 60.0
     hang_timeout_s: Annotated[
