@@ -75,6 +75,20 @@ BAD = {
     "a folder recipe without its folder": (["train", "vae-folder"], "data.path"),
     "a prompt with unknown characters": (["sample", "{text}", "--out", "x.txt", "--prompt", "zebra"], "z"),
     "a temperature below 0": (["sample", "{text}", "--out", "x.txt", "--temperature", "-1"], "temperature"),
+    "a cut of tokens where none is drawn": (
+        ["sample", "{text}", "--out", "x.txt", "--temperature", "0", "--top-p", "0.9"],
+        "--top-p: has no effect with --temperature 0",
+    ),
+    "several texts without chance": (
+        ["sample", "{text}", "--out", "x.txt", "--temperature", "0", "--n", "2"],
+        "--n: has no effect",
+    ),
+    "a penalty for pictures": (
+        ["sample", "{images}", "--out", "x.png", "--repetition-penalty", "1.1"],
+        "--repetition-penalty",
+    ),
+    "a probability above 1": (["sample", "{text}", "--out", "x.txt", "--min-p", "1.5"], "min_p"),
+    "int8 of pictures": (["sample", "{images}", "--out", "x.npy", "--precision", "int8"], "int8"),
     "an unknown bench": (["bench", "infre"], "infer"),
 }
 
@@ -181,6 +195,27 @@ def test_sampled_pictures_and_texts_are_files_of_their_kind(
     texts = (tmp_path / "x.txt").read_text().removesuffix("\n").split("\n\n---\n\n")
     assert len(texts) == 2
     assert all(text.startswith("ab") and len(text) == 8 for text in texts)
+
+
+def test_every_setting_of_a_text_reaches_the_model(triptych: Run, bundles: Path, tmp_path: Path) -> None:
+    settings = {"max_tokens": 30, "temperature": 2.0, "top_k": 3, "top_p": 0.95, "min_p": 0.01}
+    settings |= {"repetition_penalty": 1.3, "frequency_penalty": 0.2, "presence_penalty": -0.4, "seed": 3}
+    words = [part for name, value in settings.items() for part in ("--" + name.replace("_", "-"), str(value))]
+    words += ["--n", "3", "--stop", "abc", "--stop", "ccc", "--prompt", "ab"]
+    assert triptych("sample", bundles / "text", *words, "--out", tmp_path / "x.txt")[0] == 0
+    with library.load(bundles / "text") as engine:
+        wanted = engine.generate("ab", n=3, stop=["abc", "ccc"], **settings)
+    texts = "\n\n---\n\n".join("ab" + choice.text for choice in wanted) + "\n"
+    assert (tmp_path / "x.txt").read_text() == texts
+
+
+def test_a_text_without_chance_is_one_text(triptych: Run, bundles: Path, tmp_path: Path) -> None:
+    words = ["--temperature", "0", "--max-tokens", "5", "--out", tmp_path / "x.txt"]
+    code, out, _ = triptych("sample", bundles / "text", *words)
+    assert (code, out.startswith("1 sample written")) == (0, True)
+    with library.load(bundles / "text") as engine:
+        text = engine.generate("", max_tokens=5, temperature=0).text
+    assert (tmp_path / "x.txt").read_text() == text + "\n"
 
 
 def test_train_evaluate_export_and_inspect_follow_on_each_other(triptych: Run, tmp_path: Path) -> None:

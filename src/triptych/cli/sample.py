@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,14 +12,16 @@ if TYPE_CHECKING:
     from triptych.infer import Engine
 
 ENDINGS = (".png", ".npy", ".txt")
-MAX_TOKENS = 200
+SAMPLES, MAX_TOKENS = 16, 200
 
 
 def sample(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
     out: Annotated[Path, typer.Option("--out", help="Where to: a file ending in .png, .npy or .txt.")],
-    n: Annotated[int, typer.Option("--n", help="How many samples.")] = 16,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    n: Annotated[int | None, typer.Option("--n", help=f"How many samples; {SAMPLES} if not given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same bytes; 0 if not given.")
+    ] = None,
     condition: Annotated[
         str | None,
         typer.Option(
@@ -34,51 +37,93 @@ def sample(
     temperature: Annotated[
         float | None, typer.Option(help="Text: 0 takes the likeliest token; 1 if not given.")
     ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Text: only the k likeliest tokens; 0 is all.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Text: only the likeliest tokens that together have this probability."),
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Text: only tokens at least this probable beside the likeliest.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Text: above 1, tokens that were there before are less likely.")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None, typer.Option(help="Text: taken off a token's logit each time it was made.")
+    ] = None,
+    presence_penalty: Annotated[
+        float | None, typer.Option(help="Text: taken off a token's logit once it was made.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="Text: ends before this string; may be given several times.")
+    ] = None,
     engine_name: Annotated[
         str, typer.Option("--engine", help="What computes: auto, onnxruntime or openvino.")
     ] = "auto",
-    precision: Annotated[str, typer.Option(help="f32, bf16, or auto: the fastest that is allowed.")] = "f32",
+    precision: Annotated[
+        str, typer.Option(help="f32, bf16, int8 (text), or auto: the fastest that is allowed.")
+    ] = "f32",
 ) -> None:
     """Draw samples and write them to a file."""
     from triptych.cli.npy_stream import write_npy
+    from triptych.cli.text_settings import check_text_settings, refuse_text_settings
     from triptych.errors import ConfigError, DataError, InputError
     from triptych.infer import load
 
+    given = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "frequency_penalty": frequency_penalty,
+        "presence_penalty": presence_penalty,
+        "stop": tuple(stop) if stop else None,
+    }
+
     if out.suffix not in ENDINGS:
         raise ConfigError(f"got {out.name!r}", where="--out", valid=f"a file ending in {', '.join(ENDINGS)}")
-    if n < 1:
+    if n is not None and n < 1:
         raise InputError(f"got {n}", where="--n", valid="an integer from 1")
+    is_text = out.suffix == ".txt"
+    if is_text:
+        check_text_settings(given, n, seed)
+    else:
+        refuse_text_settings({"prompt": prompt, **given})
+    count, seed = n or (1 if is_text and temperature == 0 else SAMPLES), seed or 0
     with load(bundle, engine_name, precision=precision) as engine:
-        if out.suffix == ".txt":
+        if is_text:
             refuse_without_text(engine)
             refuse_condition(condition)
-            length = MAX_TOKENS if max_tokens is None else max_tokens
-            heat = 1.0 if temperature is None else temperature
-            content: bytes | None = texts(engine, n, seed, prompt or "", length, heat).encode()
+            content: bytes | None = texts(engine, count, seed, prompt or "", given).encode()
         else:
-            refuse_text_settings(prompt=prompt, max_tokens=max_tokens, temperature=temperature)
-            content = picture(engine, n, seed, parsed(condition)) if out.suffix == ".png" else None
+            content = picture(engine, count, seed, parsed(condition)) if out.suffix == ".png" else None
         try:
             if content is None:
-                write_npy(engine, out, n, seed, parsed(condition))
+                write_npy(engine, out, count, seed, parsed(condition))
             else:
                 out.parent.mkdir(parents=True, exist_ok=True)
                 out.write_bytes(content)
         except OSError as error:
             raise DataError(f"cannot be written ({error.strerror})", where=str(out)) from error
-    print(f"{n} samples written to {out}")
+    print(f"{count} {'sample' if count == 1 else 'samples'} written to {out}")
 
 
-def texts(engine: Engine, n: int, seed: int, prompt: str, max_tokens: int, temperature: float) -> str:
-    """`n` continuations of a prompt, set apart by rules when there are several."""
+def texts(engine: Engine, n: int, seed: int, prompt: str, given: Mapping[str, Any]) -> str:
+    """`n` continuations of a prompt, set apart by rules when there are several; `given` are fields of
+    `GenerationRequest`, None where the default holds.
+    """
     from triptych.infer import GenerationRequest
 
+    settings = {
+        "max_tokens": MAX_TOKENS,
+        **{name: value for name, value in given.items() if value is not None},
+    }
     loop = engine.decode_loop(min(n, 16))
     made: dict[int, str] = {}
     for index in range(n):
-        request = GenerationRequest(
-            prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed, index=index
-        )
+        request = GenerationRequest(prompt=prompt, seed=seed, index=index, **settings)
         made[loop.add(request)] = prompt
     while len(loop):
         for event in loop.step():
@@ -131,13 +176,3 @@ def refuse_condition(condition: str | None) -> None:
 
     if condition is not None:
         raise ConfigError("has no effect here", where="--condition", remedy="for text use --prompt")
-
-
-def refuse_text_settings(**settings: object) -> None:
-    """Settings of text have no effect on arrays, so they are errors there."""
-    from triptych.errors import ConfigError
-
-    for name, value in settings.items():
-        if value is not None:
-            flag = "--" + name.replace("_", "-")
-            raise ConfigError("has no effect here", where=flag, remedy="write to a file ending in .txt")
