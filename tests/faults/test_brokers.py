@@ -164,11 +164,17 @@ async def test_a_full_disk_is_its_own_error_and_nothing_is_torn(tmp_path):
         while True:
             safe.append(await broker.publish(job(os.urandom(1000))))
 
-    with pytest.raises(StorageFull, match="Make room"):
+    with pytest.raises(StorageFull, match="kept for results"):
         await fill()
     assert len(safe) > 20
     for id in safe:
         assert (await broker.get(id)).state == "queued"
+    leases = await broker.take(2)
+    assert await broker.ack(leases[0], b"a result has room")
+    with pytest.raises(StorageFull, match="Make room"):
+        await broker.ack(leases[1], os.urandom(100_000))
+    assert (await broker.get(leases[0].id)).state == "done"
+    assert (await broker.get(leases[1].id)).state == "running"
     await broker.close()
     db = sqlite3.connect(tmp_path / "jobs.db")
     assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,8 +1,9 @@
-"""One stage for all experiments of a session."""
+"""One stage for all experiments of a broker."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,13 +16,22 @@ PATIENCE = 5.0
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Small untrained models, served."""
-    folder = tmp_path_factory.mktemp("chaos")
-    export_vae(folder / "vae")
-    export_text(folder / "text")
-    with Stage(
-        [folder / "vae", folder / "text"], folder, quick=True, patience=PATIENCE, broker="memory"
-    ) as stage:
-        yield stage
-    assert stage.shared_exit_code == 0
+def stage_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Stage]]:
+    """The stage of a broker: small untrained models, served."""
+    bundles = tmp_path_factory.mktemp("bundles")
+    export_vae(bundles / "vae")
+    export_text(bundles / "text")
+    stages: dict[str, Stage] = {}
+
+    def stage_of(broker: str) -> Stage:
+        if broker not in stages:
+            folder = tmp_path_factory.mktemp(broker)
+            stage = Stage(
+                [bundles / "vae", bundles / "text"], folder, quick=True, patience=PATIENCE, broker=broker
+            )
+            stages[broker] = ended.enter_context(stage)
+        return stages[broker]
+
+    with ExitStack() as ended:
+        yield stage_of
+    assert [stage.shared_exit_code for stage in stages.values()] == [0] * len(stages)

@@ -15,8 +15,10 @@ from zlib import crc32
 
 import msgspec
 
-from triptych.errors import ConflictError, NotFoundError, Overloaded, StoreDamaged
+from triptych.errors import ConflictError, NotFoundError, Overloaded, StorageFull, StoreDamaged
 from triptych.serve.brokers.job import ENDED, Job, Record
+
+RESERVED = 0.2  # of the file, for the results of jobs that have been accepted
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -111,11 +113,26 @@ def insert(db: sqlite3.Connection, job: Job, capacity: int) -> tuple[str, bool]:
     waiting = levels(db).get("queued", 0)
     if waiting >= capacity:
         raise Overloaded(f"{waiting} jobs are waiting", where="jobs", remedy="try again later")
+    check_room(db)
     db.execute(
         "INSERT INTO jobs (id, key, body, body_crc, state, submitted_at_s) VALUES (?, ?, ?, ?, 'queued', ?)",
         (job.id, job.key or None, job.body, crc_of_body(job.id, job.key, job.body), time.time()),
     )
     return job.id, True
+
+
+def check_room(db: sqlite3.Connection) -> None:
+    """Raise StorageFull where new jobs would take the room that the results of accepted ones need."""
+    pages, free, most = (
+        db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "max_page_count")
+    )
+    if pages - free > (1 - RESERVED) * most:
+        raise StorageFull(
+            f"{RESERVED:.0%} of its {most} pages are left, and kept for results",
+            where="jobs",
+            remedy="wait until results expire, or raise jobs.size_bytes",
+        )
 
 
 def same_job(earlier: Record, job: Job) -> str:

@@ -12,6 +12,8 @@ from triptych.serve.chaos.outcome import Check, Outcome
 from triptych.serve.chaos.stage import Stage
 
 MEMORY = frozenset({"memory"})
+SQLITE = frozenset({"sqlite"})
+AMQP = frozenset({"amqp"})
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Experiment:
             expected=self.expected,
             broker=stage.broker,
             seed=seed,
-            requests=len(answers),
+            requests=len(answers) + sum(len(jobs.accepted) for jobs in lab.loads),
             errors=sum(len(trial.errors) for trial in lab.trials),
             death_seen_s=lab.death_seen_s,
             recovery_s=lab.recovery_s,

@@ -18,6 +18,16 @@ RESETS = ("ConnectionReset", "RemoteDisconnected", "BrokenPipe", "IncompleteRead
 POISON = "died of it"
 
 
+def both(first: dict[str, Check], second: dict[str, Check]) -> dict[str, Check]:
+    """What holds of two halves of an experiment holds of both, and the evidence is that of both."""
+    found = {**first, **second}
+    for name in first.keys() & second.keys():
+        one, other = first[name], second[name]
+        held = one.held and other.held
+        found[name] = Check(f"{one.name}; {other.name}", held, f"{one.detail}; {other.detail}")
+    return dict(sorted(found.items()))
+
+
 def check(trials: Sequence[Trial], reference: Mapping[int, str], patience: float) -> dict[str, Check]:
     """I1 to I6, by name; those that no trial says anything about are missing.
 

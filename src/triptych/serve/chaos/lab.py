@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from triptych.serve.chaos import invariants
+from triptych.serve.chaos.jobs import JobLoad
 from triptych.serve.chaos.load import Answer, Request, ask, sample
 from triptych.serve.chaos.outcome import Check, Figure
 from triptych.serve.chaos.server import EVENT_TIMEOUT_S, Server, wait_until
-from triptych.serve.chaos.stage import TIMEOUT_S, Stage
+from triptych.serve.chaos.stage import MEMORY, TIMEOUT_S, Stage
 from triptych.serve.chaos.trial import Trial
 
 T = TypeVar("T")
 DEATH_SEEN_S, CAPACITY_BACK_S = 0.05, 2.0
+LOGGED_S = 2.0  # by then a line has come through the server's log
+COMPARED = 20  # results of jobs with the direct route
 
 
 class Blow(NamedTuple):
@@ -47,7 +50,7 @@ class Lab:
         seed: what `chance` draws from.
         quick: whether once is enough.
         chance: random moments and victims are drawn from it.
-        trials, checks, figures: what it saw so far.
+        trials, loads, checks, figures: what it saw so far; `loads` are those of jobs.
         death_seen_s, recovery_s: the longest so far; None before the first.
     """
 
@@ -55,6 +58,7 @@ class Lab:
         self.stage, self.seed, self.quick = stage, seed, stage.quick
         self.chance = random.Random(seed)
         self.trials: list[Trial] = []
+        self.loads: list[JobLoad] = []
         self.checks: list[Check] = []
         self.figures: list[Figure] = []
         self.death_seen_s: float | None = None
@@ -67,9 +71,15 @@ class Lab:
         """The server for experiments that leave it as they found it; it goes on afterwards."""
         return self.stage.shared()
 
-    def serve(self, *settings: str, sabotage: str = "", bundles: Sequence[Path] | None = None) -> Server:
+    def serve(
+        self,
+        *settings: str,
+        sabotage: str = "",
+        bundles: Sequence[Path] | None = None,
+        jobs: str = MEMORY,
+    ) -> Server:
         """A server of this experiment's own; at the end it is stopped with SIGTERM unless it has ended."""
-        made = self.stage.server(*settings, sabotage=sabotage, bundles=bundles)
+        made = self.stage.server(*settings, sabotage=sabotage, bundles=bundles, jobs=jobs)
         self._servers.append(self._open.enter_context(made))
         return made
 
@@ -101,6 +111,12 @@ class Lab:
             self.chance.shuffle(requests)
         self.trials.append(Trial(server, requests, **options))  # type: ignore[arg-type]
         return self.trials[-1]
+
+    def jobs(self, server: Server) -> JobLoad:
+        """Clients that hand in jobs, to be entered; call its `finish` afterwards."""
+        prefix = f"{self.seed}-{self.chance.getrandbits(32)}"
+        self.loads.append(JobLoad(server, self.stage.image, prefix))
+        return self.loads[-1]
 
     def harmful(self, seed: int, *, timeout_s: float = TIMEOUT_S) -> Request:
         """A request with a seed of `faults`."""
@@ -144,7 +160,7 @@ class Lab:
             found = [event for event in server.events[past:] if event.get("event_kind") == kind]
             return [str(event["reason"]) for event in found]
 
-        self.wait_until(lambda: len(logged()) >= count, timeout_s=2.0)
+        self.wait_until(lambda: len(logged()) >= count)
         return logged()
 
     def all_back(self, server: Server, count: int = 2) -> None:
@@ -184,7 +200,7 @@ class Lab:
         self._ends.append(End(planned, code))
         return code
 
-    def wait_until(self, look: Callable[[], T | None], *, timeout_s: float) -> T | None:
+    def wait_until(self, look: Callable[[], T | None], *, timeout_s: float = LOGGED_S) -> T | None:
         """Look again and again; None if there is nothing to see in time."""
         return wait_until(look, timeout_s=timeout_s * self.stage.patience)
 
@@ -197,6 +213,9 @@ class Lab:
     def invariants(self) -> dict[str, Check]:
         """What became of the seven, by name; call `close` first."""
         found = invariants.check(self.trials, self.stage.reference, self.stage.patience)
+        for load in self.loads:
+            reference = load.direct(self.stage.shared(), COMPARED)
+            found = invariants.both(found, load.invariants(reference))
         if self._ends:
             found["I7"] = exit_codes(self._ends)
         return found

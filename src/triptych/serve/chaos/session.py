@@ -18,7 +18,7 @@ from triptych.serve.chaos.outcome import INVARIANTS, Check, Outcome
 from triptych.serve.chaos.stage import Stage
 
 NUMBERS = range(1, 28)
-BROKERS = ("memory",)
+BROKERS = ("memory", "sqlite", "amqp")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

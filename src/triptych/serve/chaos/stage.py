@@ -19,6 +19,7 @@ WORKERS = 2
 PLAIN, TEXTS, SLOW = 36, 4, 12  # how many different requests of each kind
 TEXT_TOKENS = 24
 TIMEOUT_S = 10.0
+MEMORY = "memory"
 SHARED = (
     "workers.hang_timeout_s=1.0",
     "http.header_timeout_s=1.0",
@@ -60,7 +61,7 @@ class Stage:
         self.slow = [sample(SLOW_FIRST + i, self.image, timeout_s=TIMEOUT_S) for i in range(SLOW)]
         self.reference: dict[int, str] = {}
         self.shared_exit_code: int | None = None
-        self._started = 0
+        self._started = self._stores = 0
         self._shared: Server | None = None
         self._open = ExitStack()
 
@@ -79,12 +80,19 @@ class Stage:
         every = PLAIN // TEXTS
         return [r for i in range(TEXTS) for r in (*plain[i * every : (i + 1) * every], texts[i])]
 
-    def server(self, *settings: str, sabotage: str = "", bundles: Sequence[Path] | None = None) -> Server:
+    def server(
+        self,
+        *settings: str,
+        sabotage: str = "",
+        bundles: Sequence[Path] | None = None,
+        jobs: str = MEMORY,
+    ) -> Server:
         """A server of the bundles (or of others), sabotaged, to be entered.
 
         Args:
             settings: as `--set` takes them.
             sabotage: one of the modes of `faults`.
+            jobs: the file that keeps them, or `memory`.
         """
         self._started += 1
         options = [word for setting in settings for word in ("--set", setting)]
@@ -92,9 +100,14 @@ class Stage:
             self.bundles if bundles is None else bundles,
             workers=WORKERS,
             log=self.folder / f"serve-{self._started}.log",
-            options=["--log", "json", "--broker", self.broker, *options],
+            options=["--log", "json", "--jobs", jobs, *options],
             environment=self.environment(sabotage),
         )
+
+    def store(self) -> str:
+        """A new file for jobs."""
+        self._stores += 1
+        return str(self.folder / f"jobs-{self._stores}.db")
 
     def environment(self, sabotage: str = "") -> dict[str, str]:
         """What puts the saboteur into every process of a server."""

@@ -28,7 +28,7 @@ from triptych.serve.jobs.stored import StoredJob, settle_completion
 from triptych.serve.settings import Jobs
 
 AGAIN = (Overloaded, SupervisorFailed)  # the node is at fault, not the job
-PAUSE_S = 0.2
+PAUSE_S, AWAY_S = 0.2, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class JobRunner:
                 while len(self._running) >= self._settings.in_flight:
                     self._has_room.clear()
                     await self._has_room.wait()
-                for lease in await self._source.take(self._settings.in_flight - len(self._running)):
+                for lease in await self._take(self._settings.in_flight - len(self._running)):
                     task = asyncio.create_task(self._do(lease), name=f"job {lease.id}")
                     self._running[task] = lease
                     task.add_done_callback(self._ended)
@@ -105,6 +105,15 @@ class JobRunner:
             await self._source.close()
             if self._gateway.jobs is not None:  # of an embedded broker, the same
                 await self._gateway.jobs.close()
+
+    async def _take(self, demand: int) -> list[Lease]:
+        """Jobs to do; none, after a pause, while where they are kept cannot note that they were taken."""
+        try:
+            return await self._source.take(demand)
+        except (BrokerUnavailable, StorageFull) as error:
+            log.error("no job can be taken: %s", error)
+            await asyncio.sleep(AWAY_S)
+            return []
 
     async def _do(self, lease: Lease) -> None:
         """One job, from its lease to its end."""

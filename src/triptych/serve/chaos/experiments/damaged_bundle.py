@@ -72,8 +72,8 @@ def replaced(lab: Lab, folder: Path) -> None:
         said = answer.read().decode()
         connection.close()
         lab.check("the swap is refused by name", answer.status == 409 and WEIGHTS in said, said)
-        logged = [event["message"] for event in server.events[past:] if WEIGHTS in event["message"]]
-        lab.check("the log names the file", logged, logged[:1])
+        logged = lab.wait_until(lambda: [e for e in server.events[past:] if WEIGHTS in e["message"]])
+        lab.check("the log names the file", logged, logged)
         trial.load.wait_for(40)
     lab.no_errors(trial)
 

@@ -1,0 +1,48 @@
+"""The runner of jobs, with a source that cannot always give."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from triptych.errors import StorageFull
+from triptych.serve.jobs import runner
+from triptych.serve.jobs.runner import JobRunner
+from triptych.serve.settings import Jobs
+
+
+class FullSource:
+    """Cannot note that a job was taken, twice; then has none."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.went_on = asyncio.Event()
+
+    async def take(self, demand: int) -> list[Any]:
+        self.asked += 1
+        if self.asked < 3:
+            raise StorageFull("no room", where="jobs")
+        self.went_on.set()
+        await asyncio.Event().wait()
+        return []
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_full_store_does_not_end_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "AWAY_S", 0.0)
+
+    async def live() -> int:
+        source = FullSource()
+        made = JobRunner(cast(Any, SimpleNamespace(jobs=None)), cast(Any, source), Jobs())
+        running = asyncio.create_task(made.run())
+        await asyncio.wait_for(source.went_on.wait(), 10)
+        running.cancel()
+        await asyncio.wait([running])
+        return source.asked
+
+    assert asyncio.run(live()) == 3
