@@ -31,6 +31,7 @@ Each message says where, what it got, what is valid, and what to do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -118,7 +119,21 @@ class ServeError(TriptychError):
 
 
 class Overloaded(ServeError):
-    """The queue is full."""
+    """The queue is full, or too long.
+
+    Attributes:
+        retry_after_s: when it is worth to try again.
+    """
+
+    retry_after_s: int = 1
+
+    @classmethod
+    def of_queue(cls, wait_s: float) -> Overloaded:
+        """For a queue whose work takes `wait_s`."""
+        whole_s = max(1, math.ceil(wait_s))
+        error = cls(f"what waits takes about {whole_s} s", where="queue", remedy=f"try again in {whole_s} s")
+        error.retry_after_s = whole_s
+        return error
 
 
 class Draining(ServeError):

@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from triptych.errors import ConflictError
+from triptych.errors import ConflictError, Overloaded
 from triptych.serve.brokers.broker import Intake
 from triptych.serve.catalog import Catalog
 from triptych.serve.generation import Generation, Pool
@@ -27,6 +27,7 @@ from triptych.serve.pipeline.options import (
     ProcessorsOptions,
     ProducerOptions,
 )
+from triptych.serve.pipeline.pace import Pace
 from triptych.serve.pipeline.pipeline import Pipeline
 from triptych.serve.pipeline.producer import QueueProducer
 from triptych.serve.settings import Settings
@@ -35,6 +36,7 @@ from triptych.serve.ticket import ACKNOWLEDGER, Deadlines, Outcome, Ticket
 from triptych.serve.work import ProbeWork, TextPiece, TextWork, Work
 
 PROBE_S = 1.0
+SPARE = 0.2  # the share of the time to a deadline that no wait is planned into: paces vary
 
 
 class Dispatch(Handler):
@@ -42,10 +44,11 @@ class Dispatch(Handler):
 
     Args:
         present: tells the generation that accepts now.
+        pace: told of what was done.
     """
 
-    def __init__(self, present: Callable[[], Generation], metrics: Metrics) -> None:
-        self._present, self._metrics = present, metrics
+    def __init__(self, present: Callable[[], Generation], metrics: Metrics, pace: Pace) -> None:
+        self._present, self._metrics, self._pace = present, metrics, pace
 
     async def capacity(self, batcher: str) -> None:
         """Wait for an idle worker, so that the batch can still fill."""
@@ -65,6 +68,7 @@ class Dispatch(Handler):
         answers = await generation.pool.run(
             [message.data for message in messages], deadline_s=max(deadlines, default=None)
         )
+        self._pace.note(len(messages))
         metrics.compute_duration.observe(asyncio.get_running_loop().time() - started_at_s)
         for message, answer in zip(messages, answers, strict=True):
             if isinstance(answer, Failure):
@@ -108,14 +112,14 @@ class Gateway:
             shutdown_s=settings.drain.shutdown_s,
             max_deliveries=queue.max_deliveries,
         )
-        self.pipeline = Pipeline(
-            Dispatch(lambda: self.generation, metrics), self._producer, options, on_event=log_trouble
-        )
+        self._pace = Pace(lambda: len(self._producer) > 0)
+        dispatch = Dispatch(lambda: self.generation, metrics, self._pace)
+        self.pipeline = Pipeline(dispatch, self._producer, options, on_event=log_trouble)
         self._deadlines = Deadlines()
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode_piece = msgspec.msgpack.Decoder(TextPiece).decode
         self._probe: asyncio.Task[dict[int, str]] | None = None
-        metrics.watch_queue(lambda: self.queue_depth)
+        metrics.watch_queue(lambda: self.queue_depth, lambda: self.wait_s)
 
     @property
     def catalog(self) -> Catalog:
@@ -131,6 +135,27 @@ class Gateway:
     def queue_depth(self) -> int:
         """Requests waiting for a batch."""
         return len(self._producer)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until a request that came now would be answered, at the pace measured while others waited;
+        0 while none has waited yet.
+        """
+        return self._pace.wait_s(self.generation.open + 1)
+
+    def overload(self, deadline_s: float) -> Overloaded | None:
+        """Why a request of that deadline is to be refused before anything is done for it; None if it is not.
+
+        It is as long as every worker is busy, the pipeline is full, and the queue behind it too long: by
+        count, or for `queue.max_wait_s`, or for the deadline.
+        """
+        producer = self._producer
+        if not producer.is_backed_up:
+            return None
+        wait_s, left_s = self.wait_s, deadline_s - time.monotonic()
+        if producer.is_full or wait_s > min(self.settings.queue.max_wait_s, left_s * (1 - SPARE)):
+            return Overloaded.of_queue(wait_s)
+        return None
 
     def submit(
         self, work: Work, *, rows: int, key: Hashable, deadline_s: float, done: Callable[[Outcome], None]

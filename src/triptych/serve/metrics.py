@@ -107,6 +107,11 @@ class Metrics:
         self._queue_depth = Gauge(
             "triptych_queue_depth", "Requests, and jobs, that wait.", ["lane"], registry=self.registry
         )
+        self._queue_wait = Gauge(
+            "triptych_queue_wait_seconds",
+            "How long a request that came now would take, at the pace of the last time others waited.",
+            registry=self.registry,
+        )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> prometheus_client.Counter:
         return prometheus_client.Counter(f"triptych_{name}", meaning, labels, registry=self.registry)
@@ -125,9 +130,10 @@ class Metrics:
         """Count what a request waited for its batch."""
         self._queue_duration.observe(elapsed_s)
 
-    def watch_queue(self, depth: Callable[[], float]) -> None:
-        """Ask `depth` for the queue's length whenever the page is read."""
+    def watch_queue(self, depth: Callable[[], float], wait_s: Callable[[], float]) -> None:
+        """Ask for the queue's length, and the time it takes, whenever the page is read."""
         self._queue_depth.labels("direct").set_function(depth)
+        self._queue_wait.set_function(wait_s)
 
     def note_jobs(self, now: BrokerStatistics) -> None:
         """Take over what the broker of the jobs has counted."""

@@ -89,6 +89,13 @@ class Queue(Section, frozen=True):
     """Waiting and batching."""
 
     capacity: Annotated[Count, Meta(description="requests that may wait; more are refused (503)")] = 1024
+    max_wait_s: Annotated[
+        Seconds,
+        Meta(
+            description="while all workers are busy, a request whose answer would take longer than this, or"
+            " most of the time until its deadline, is refused (503)"
+        ),
+    ] = 3.0
     batch_size: Annotated[Count, Meta(description="most rows computed together")] = 64
     batch_timeout_s: Annotated[
         float, Meta(ge=0, description="longest wait for company while every worker is busy")

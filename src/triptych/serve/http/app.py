@@ -71,6 +71,8 @@ class App:
             if self._token and exchange.path.startswith(GUARDED) and not exchange.path.startswith(OPEN):
                 self._check_token(exchange)
             route, parts = self._router.find(exchange.method, exchange.path)
+            if route.at_once and self._is_refused(exchange, parts):
+                return
             if route.at_once and not exchange.is_whole:
                 answering: Awaitable[None] | None = when_whole(route, exchange, parts)
             else:
@@ -82,6 +84,17 @@ class App:
             task = asyncio.create_task(answer(exchange, answering))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+    def _is_refused(self, exchange: Exchange, parts: dict[str, str]) -> bool:
+        """Refuse work there would be no time for; by its header alone, whatever its body is."""
+        exchange.read_deadline()
+        error = self.gateway.overload(exchange.deadline_s)
+        if error is None:
+            return False
+        if parts.get("name") in self.gateway.catalog:
+            exchange.model = parts["name"]
+        exchange.refuse(error)
+        return True
 
     def _check_token(self, exchange: Exchange) -> None:
         sent = exchange.headers.get(b"authorization", b"")

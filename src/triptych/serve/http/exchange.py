@@ -298,6 +298,8 @@ class Exchange:
         self.status = status
         if self.always:
             headers = [*headers, *self.always]
+        if not self.is_whole and b"expect" in self.headers:
+            self.keep_alive = False  # whether the body it asked about will come is the client's choice
         if not self.keep_alive or self.gateway.is_draining or CLOSE in headers:
             self.keep_alive = False
             headers = [*(header for header in headers if header != CLOSE), CLOSE]

@@ -76,7 +76,8 @@ def name_of(status: int) -> str:
 
 def headers_of(error: Exception, status: int) -> Headers:
     """What goes with the status: when to try again, and what the refusal itself carries."""
-    retry = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status == 503 else []
+    retry_s = error.retry_after_s if isinstance(error, Overloaded) else RETRY_AFTER_S
+    retry = [(b"retry-after", b"%d" % retry_s)] if status == 503 else []
     return retry + (error.headers if isinstance(error, Refusal) else [])
 
 

@@ -41,11 +41,22 @@ class QueueProducer:
         self._waiting: OrderedDict[Message, None] = OrderedDict()
         self._takers: deque[asyncio.Future[None]] = deque()
         self._draining = False
+        self._taking = 0  # calls of `take` under way
         self._window_ends_s = 0.0
         self._allowed = 0  # messages that may still leave in this window
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether messages wait that nobody asks for: the pipeline is full."""
+        return bool(self._waiting) and not self._taking
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `offer` would refuse for want of room."""
+        return len(self._waiting) >= self.options.capacity
 
     def offer(self, message: Message) -> None:
         """Queue `message`.
@@ -54,7 +65,7 @@ class QueueProducer:
         """
         if self._draining:
             raise Draining("no new work is accepted", where="queue")
-        if len(self._waiting) >= self.options.capacity:
+        if self.is_full:
             raise Overloaded(
                 f"{len(self._waiting)} messages are waiting",
                 where="queue",
@@ -74,15 +85,19 @@ class QueueProducer:
 
     async def take(self, demand: int) -> list[Message]:
         """Messages of at most `demand` rows and at least one message, oldest first; nothing once drained."""
-        while True:
-            while not self._waiting:
-                if self._draining:
-                    return []
-                await self._offered()
-            delay_s = self._limit_delay_s()
-            if delay_s <= 0:
-                return self._pop(demand)
-            await asyncio.sleep(delay_s)
+        self._taking += 1
+        try:
+            while True:
+                while not self._waiting:
+                    if self._draining:
+                        return []
+                    await self._offered()
+                delay_s = self._limit_delay_s()
+                if delay_s <= 0:
+                    return self._pop(demand)
+                await asyncio.sleep(delay_s)
+        finally:
+            self._taking -= 1
 
     def drain(self) -> None:
         """Accept nothing new."""
