@@ -129,6 +129,27 @@ def test_a_size_below_one_is_refused(tmp_path, size: int) -> None:
         datasets.from_folder(str(tmp_path), size=size)
 
 
+def test_a_size_beyond_all_memory_is_refused(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="1 to 4096"):
+        datasets.from_folder(str(tmp_path), size=100_000)
+
+
+@pytest.mark.parametrize("damage", ["cut", "bomb", "text"])
+def test_a_picture_that_cannot_be_read_is_named_with_a_remedy(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    path = tmp_path / "x.png"
+    Image.new("L", (40, 40)).save(path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:50])
+    elif damage == "text":
+        path.write_text("no picture")
+    else:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match=r"x.png: not a readable picture.* Remove it, or save it anew"):
+        datasets.from_folder(str(tmp_path), size=8)
+
+
 def test_empty_folder_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="no pictures"):
         datasets.from_folder(str(tmp_path))

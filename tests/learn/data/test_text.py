@@ -115,3 +115,14 @@ def test_a_text_or_a_path_but_not_both(tmp_path) -> None:
 def test_each_text_gives_its_own_validation_piece() -> None:
     made = datasets.from_text(["a" * 1000, "b" * 1000], block_size=8)
     assert set(made.validation.tokens.tolist()) == {0, 1}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path) -> None:
+    (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbf" + b"to be or not to be " * 40)
+    assert "\ufeff" not in datasets.from_text(path=str(tmp_path / "x.txt"), block_size=8).tokenizer
+
+
+def test_a_text_in_another_encoding_says_how_to_convert_it(tmp_path) -> None:
+    (tmp_path / "x.txt").write_text("to be " * 100, "utf-16")
+    with pytest.raises(DataError, match="Convert it, for example with `iconv"):
+        datasets.from_text(path=str(tmp_path / "x.txt"))

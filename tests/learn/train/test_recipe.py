@@ -36,7 +36,10 @@ def test_a_shape_that_contradicts_the_data_is_refused(file: Path) -> None:
         ("log.evry_steps=1", ("log.evry_steps", "`every_steps`")),
         ("trian.seed=1", ("trian", "`train`")),
         ("train.seed", ("--set", "section.key=value")),
-        ("train.seed=soon", ("train.seed", "expected `int")),
+        ("train.seed=soon", ("train.seed", "got 'soon', expected `int")),
+        ("train.betas=[0.9]", ("train.betas", "got [0.9], expected")),
+        ("train.threads=100000", ("train.threads", "got 100000, expected `int` <= 1024")),
+        ("train.turns.elbo=3", ("train.turns.elbo", "got 3; valid: a table of learning_rate")),
         ("train.batch_size=0", ("train.batch_size", ">= 1")),
         ("train.schedule=linear", ("train.schedule", "linear")),
         ("train.warmup_steps=5", ("train.warmup_steps", "warmup_cosine")),
@@ -58,6 +61,26 @@ def test_a_wrong_change_says_where_and_what_is_valid(file: Path, change: str, wo
         load_recipe(file, [change])
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load_recipe(file).model["family"] == "vae"
+
+
+def test_what_is_no_section_is_said_so(file: Path) -> None:
+    file.write_text("data = 3\n")
+    with pytest.raises(ConfigError, match="`data` is 3, not a section"):
+        load_recipe(file)
+
+
+def test_a_shape_that_only_the_data_knows_is_judged_with_the_data(tmp_path: Path) -> None:
+    """Three halvings fit 8 x 8, though not the 28 x 28 that a model has by default; four fit neither."""
+    path = tmp_path / "vq-vae-small.toml"
+    path.write_text('[data]\nname = "digits"\n[model]\nfamily = "vq-vae"\nchannels = [4, 4, 4]\n')
+    assert load_recipe(path).make()[0].config.grid == (1, 1)
+    with pytest.raises(ConfigError, match=r"model.sample_shape: got \(1, 8, 8\); valid: .* multiples of 16"):
+        load_recipe(path, ["model.channels=[4,4,4,4]"]).make()
 
 
 @pytest.mark.parametrize("text", ["[data", "name = 1", "[model]\n[datas]\n", ""])

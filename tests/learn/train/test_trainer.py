@@ -1,13 +1,15 @@
 """What holds for every run: what is logged, what is kept, when it ends, what it refuses."""
 
 import json
+import resource
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from triptych.errors import CheckpointError, ConfigError, NonFiniteError
+from triptych.bundle.digest import seal
+from triptych.errors import CheckpointError, ConfigError, NonFiniteError, TrainingError
 from triptych.learn import data as datasets
 from triptych.learn.models import VAE, WGANGP, Transformer
 from triptych.learn.models.base import Terms
@@ -374,3 +376,69 @@ def test_a_metric_that_is_not_validated_is_refused_and_leaves_the_folder_free(fi
     with pytest.raises(ConfigError, match="Did you mean `kl_nats`"):
         fit(metric="kl_nat")
     assert fit().summary["steps"] == 20
+
+
+@pytest.mark.parametrize("gone", [("last",), ("last", "best")])
+def test_without_its_link_the_newest_checkpoint_is_gone_on_from(fit, gone: tuple[str, ...]) -> None:
+    calm = fit("calm", max_steps=40, keep_last=3, checkpoint_every_steps=4)
+    run = fit(keep_last=3, checkpoint_every_steps=4)
+    for link in gone:
+        (run.path / "checkpoints" / link).unlink()
+    again = fit(resume="auto", max_steps=40, keep_last=3, checkpoint_every_steps=4)
+    assert saved(again, "last") == saved(calm, "last")
+    assert [row for row in again.history if row["step"] == 0] != []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda log: log.unlink(), "it has 0 bytes"),
+        (lambda log: log.write_bytes(log.read_bytes()[:-200]), "metrics.jsonl: is not as it was"),
+        (lambda log: log.write_bytes(b"x" + log.read_bytes()[1:]), "metrics.jsonl: is not as it was"),
+    ],
+)
+def test_a_log_that_is_not_the_checkpoint_s_is_refused(fit, change: Any, words: str) -> None:
+    change(fit().path / "metrics.jsonl")
+    with pytest.raises(CheckpointError, match=words):
+        fit(resume="auto", max_steps=30)
+
+
+@pytest.mark.parametrize("change", [{"counters": 3}, {"cursor": {"seed": "x"}}, {"rng": {}}])
+def test_a_checkpoint_with_strange_facts_is_refused(fit, change: dict[str, Any]) -> None:
+    state = fit().path / "checkpoints" / "last" / "state.json"
+    facts = {**json.loads(state.read_text()), **change, "digest": ""}
+    state.write_bytes(seal(json.dumps(facts, indent=2).encode() + b"\n"))
+    with pytest.raises(CheckpointError, match="is not what this Triptych writes"):
+        fit(resume="auto", max_steps=30)
+
+
+@pytest.mark.parametrize("at", ["", "checkpoints", "checkpoints/nowhere"])
+def test_a_folder_that_is_no_checkpoint_says_what_is_one(fit, at: str) -> None:
+    with pytest.raises(CheckpointError, match="valid: `auto`, or a checkpoint folder"):
+        fit(resume=str(fit().path / at))
+
+
+def test_what_cannot_come_about_is_said(fit, capsys) -> None:
+    fit(batch_size=1000, schedule="warmup_cosine", warmup_steps=20, log={"progress": True})
+    said = capsys.readouterr().err
+    assert "batches hold 128 examples, not 1000" in said
+    assert "turn `elbo` warms up for 20 steps, and training takes 20" in said
+
+
+@pytest.mark.parametrize(("full_at_bytes", "checkpoint_every_steps"), [(2_500, None), (4_000, 2)])
+def test_a_full_disk_is_said_and_after_making_room_the_run_goes_on(
+    fit, full_at_bytes: int, checkpoint_every_steps: int | None
+) -> None:
+    """No file may grow beyond so many bytes: first the log reaches them, then a checkpoint."""
+    settings = {"checkpoint_every_steps": checkpoint_every_steps, "validate_every_steps": 20}
+    log, limit = {"every_steps": 1, "samples": 0}, resource.getrlimit(resource.RLIMIT_FSIZE)
+    calm = fit("calm", log=log, **settings)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (full_at_bytes, limit[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"cannot be written.*--resume auto"):
+            fit("full", log=log, **settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    resumed = fit("full", resume="auto", log=log, **settings)
+    assert saved(resumed, "last") == saved(calm, "last")
+    assert without_clock(resumed) == without_clock(calm)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from triptych.errors import ConfigError, DataError
 from triptych.learn.data import sources
@@ -34,6 +34,7 @@ _FASHION = (
     "bag",
     "ankle boot",
 )
+LARGEST = 4_096  # pixels; far beyond what these models draw
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
@@ -126,8 +127,8 @@ def from_folder(
         )
     if not Path(path).is_dir():
         raise DataError("there is no such folder", where=path, valid="a folder of pictures")
-    if size is not None and size < 1:
-        raise ConfigError(f"got {size}", where="data.size", valid="1 or more, or nothing")
+    if size is not None and not 1 <= size <= LARGEST:
+        raise ConfigError(f"got {size}", where="data.size", valid=f"1 to {LARGEST}, or nothing")
     files = sorted(file for file in Path(path).rglob("*") if _is_picture(file.relative_to(path)))
     if not files:
         raise DataError(
@@ -242,8 +243,13 @@ def _texts(text: str | Sequence[str] | None, path: str | None) -> list[str]:
         raise ConfigError("give a text or a path, one of the two", where="from_text")
     if path is not None:
         try:
-            text = Path(path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = Path(path).read_text("utf-8-sig")  # a byte order mark is no part of the text
+        except UnicodeDecodeError as error:
+            remedy = f"convert it, for example with `iconv -t UTF-8 {path}`"
+            raise DataError(
+                f"cannot be read: {error}", where=path, valid="a UTF-8 text file", remedy=remedy
+            ) from error
+        except OSError as error:
             raise DataError(f"cannot be read: {error}", where=path, valid="a UTF-8 text file") from error
     return [text] if isinstance(text, str) else list(text or ())
 
@@ -298,5 +304,10 @@ def _picture(file: Path, size: int | None, channels: Channels) -> np.ndarray:
     try:
         with Image.open(file) as picture:
             return pixels(picture, size=size, channels=channels, where=str(file))
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"not a readable picture: {error}", where=str(file)) from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"not a readable picture: {error}",
+            where=str(file),
+            remedy="remove it, or save it anew"
+            + ", smaller" * isinstance(error, Image.DecompressionBombError),
+        ) from error

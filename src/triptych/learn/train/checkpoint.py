@@ -24,6 +24,8 @@ from triptych.learn.train.state import Tensors
 
 FORMAT_VERSION = 2
 _STATE = "state.json"
+_VALID = "a checkpoint folder, such as RUN/checkpoints/last"
+_REMEDY = "resume from checkpoints/best or an older step-* folder beside it"
 
 
 def write(
@@ -46,8 +48,12 @@ def write(
             shutil.rmtree(final)
         scratch.rename(final)
         _sync(folder)
-    except OSError as error:
-        raise CheckpointError(f"cannot be written: {error}", where=str(final)) from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot be written: {error}",
+            where=str(final),
+            remedy="make room; what was written before is whole, and --resume auto goes on from it",
+        ) from error
     point(folder, step=step, best_step=best_step, keep_last=keep_last)
     return final
 
@@ -69,8 +75,18 @@ def point(folder: Path, *, step: int, best_step: int, keep_last: int = 1) -> Non
             shutil.rmtree(path)
 
 
+def newest(folder: Path) -> Path | None:
+    """The checkpoint to go on from: `last`, or the newest there is where that link is gone or names none."""
+    known = sorted(path for path in folder.glob("step-*") if path.is_dir())
+    return next((path for path in (folder / "last", *reversed(known)) if path.exists()), None)
+
+
 def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     """The tensors and facts of the checkpoint folder `path`."""
+    if not path.is_dir():
+        raise CheckpointError("there is no such folder", where=str(path), valid=f"`auto`, or {_VALID}")
+    if not any(path.glob("*.safetensors")):
+        raise CheckpointError("this is no checkpoint", where=str(path), valid=f"`auto`, or {_VALID}")
     try:
         state = (path / _STATE).read_bytes()
         facts = msgspec.json.decode(state)
@@ -88,14 +104,15 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
             raise CheckpointError(
                 f"is damaged: {', '.join(changed)} changed since written",
                 where=str(path),
-                remedy="resume from checkpoints/best or an older step-* folder beside it",
+                remedy=_REMEDY,
             )
         return {name: load_file(file) for name, file in files.items()}, facts
     except (OSError, msgspec.DecodeError, SafetensorError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"cannot be read: {type(error).__name__}: {error}",
             where=str(path),
-            valid="a checkpoint folder, such as RUN/checkpoints/last",
+            valid=_VALID,
+            remedy=_REMEDY,
         ) from error
 
 

@@ -22,6 +22,7 @@ from triptych.learn.train import rng
 from triptych.learn.train.settings import LogSettings, TrainSettings, as_section
 
 SECTIONS = ("data", "model", "train", "log")
+FOR_THE_DATA_TO_SAY = {"model.sample_shape", "model.start_token", "model.end_tokens"}
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": datasets.digits,
     "fashion_mnist": datasets.fashion_mnist,
@@ -67,13 +68,19 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """
     file = find_recipe(path)
     try:
-        document = tomllib.loads(file.read_text("utf-8"))
+        document = tomllib.loads(file.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"not a readable TOML file: {error}", where=str(file)) from error
     for change in changes:
         _apply(document, change)
     for section, content in document.items():
-        if section not in SECTIONS or not isinstance(content, dict):
+        if section in SECTIONS and not isinstance(content, dict):
+            raise ConfigError(
+                f"`{section}` is {content!r}, not a section",
+                where=str(file),
+                remedy=f"write it as [{section}]",
+            )
+        if section not in SECTIONS:
             raise ConfigError(
                 f"there is no section `{section}`",
                 where=str(file),
@@ -83,7 +90,11 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     model = document.get("model", {})
     _one_of(model.get("family"), FAMILIES, "model.family")
     config = FAMILIES[model["family"]].Config
-    as_section(config, model, "model")
+    try:
+        as_section(config, model, "model")
+    except ConfigError as error:
+        if error.where not in FOR_THE_DATA_TO_SAY:  # `make` says whether they fit each other
+            raise
     data = document.get("data", {})
     check_data(data)
     return Recipe(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, TrainingError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import alarms, checkpoint
@@ -135,7 +136,8 @@ class Record(Silence):
         if row["split"] == "validation":
             self.alarms = alarms.raised([*self.metrics.history, {**row, **more}], self.metric)
             more = {**more, "alarms": [alarm.name for alarm in self.alarms]}
-        self.metrics.append({**row, **more, "elapsed_s": round(self.elapsed_s, 3)})
+        with written(self.out):
+            self.metrics.append({**row, **more, "elapsed_s": round(self.elapsed_s, 3)})
         for callback in self.callbacks:
             callback(Moment(self.metrics.history[-1], self.model, self.out))
 
@@ -145,7 +147,8 @@ class Record(Silence):
 
     def sample(self, step: int) -> Figures:
         """Draw samples and reconstructions, and diagnose the model."""
-        self.report.sample(self.model, step)
+        with written(self.out):
+            self.report.sample(self.model, step)
         return diagnose(self.model, self.data)
 
     def validated(self, step: int, terms: dict[str, float]) -> None:
@@ -153,20 +156,23 @@ class Record(Silence):
         self.display.validated(step, terms)
         for line in alarms.news(alarms.names_before(self.metrics.history[:-1]), self.alarms):
             self.display.warn(line)
-        self.report.write(self.metrics.history, running=True, alarms=self.alarms)
+        with written(self.out):
+            self.report.write(self.metrics.history, running=True, alarms=self.alarms)
 
     def save(
         self, step: int, tensors: Tensors, facts: dict[str, Any], best_step: int, keep_last: int
     ) -> None:
         """Write a checkpoint, with the length that the log has by then."""
-        facts = {**facts, "metrics_bytes": self.metrics.sync(), "elapsed_s": self.elapsed_s}
-        checkpoint.write(
-            self.out / "checkpoints", step, tensors, facts, best_step=best_step, keep_last=keep_last
-        )
+        with written(self.out):
+            facts = {**facts, "metrics_bytes": self.metrics.sync(), "elapsed_s": self.elapsed_s}
+            checkpoint.write(
+                self.out / "checkpoints", step, tensors, facts, best_step=best_step, keep_last=keep_last
+            )
 
     def point(self, step: int, best_step: int, keep_last: int) -> None:
         """Switch `last` and `best`."""
-        checkpoint.point(self.out / "checkpoints", step=step, best_step=best_step, keep_last=keep_last)
+        with written(self.out):
+            checkpoint.point(self.out / "checkpoints", step=step, best_step=best_step, keep_last=keep_last)
 
     def summarise(self, facts: dict[str, Any]) -> None:
         """Write `run.json`: `facts`, versions, speed, alarms."""
@@ -179,11 +185,13 @@ class Record(Silence):
             "examples_per_second": round(taken / trained_s, 1) if trained_s else 0.0,
         }
         watch = {"alarms": self.alarms, "alarm_episodes": alarms.episodes(self.metrics.history)}
-        write_json(self.out / "run.json", {**facts, **speed, **watch})
+        with written(self.out):
+            write_json(self.out / "run.json", {**facts, **speed, **watch})
 
     def finish(self) -> None:
         """Write the report of a finished run."""
-        self.report.write(self.metrics.history, running=False, alarms=self.alarms)
+        with written(self.out):
+            self.report.write(self.metrics.history, running=False, alarms=self.alarms)
 
     def close(self) -> None:
         """Close files, and take the bar off the terminal."""
@@ -191,6 +199,19 @@ class Record(Silence):
         self.metrics.close()
         if self.board is not None:
             self.board.close()
+
+
+@contextmanager
+def written(out: Path) -> Iterator[None]:
+    """Inside, what cannot be written to the folder `out` is a `TrainingError`."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(error.filename or out),
+            remedy="make room; --resume auto then goes on from the last checkpoint",
+        ) from error
 
 
 def versions() -> dict[str, str]:

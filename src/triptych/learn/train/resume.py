@@ -30,9 +30,8 @@ def resume_from(out: Path, resume: str | Path | None) -> Path | None:
     """
     if not (resume is None or isinstance(resume, str | Path)):
         raise ConfigError(f"got {resume!r}", where="resume", valid='None, "auto" or a checkpoint folder')
-    last = out / "checkpoints" / "last"
     if resume == "auto":
-        return last if last.exists() else None
+        return checkpoint.newest(out / "checkpoints")
     if resume is not None:
         return _of_this_run(out, Path(resume))
     log = out / "metrics.jsonl"

@@ -26,7 +26,7 @@ from triptych.learn.train.guard import Guard
 from triptych.learn.train.record import Callback, Record, Silence
 from triptych.learn.train.resume import read_saved
 from triptych.learn.train.run import Run, describe, open_run, shown
-from triptych.learn.train.settings import LogSettings, TrainSettings
+from triptych.learn.train.settings import LogSettings, TrainSettings, warms_up
 from triptych.learn.train.state import TrainingState, load_weights, weights
 from triptych.learn.train.steps import Steps
 from triptych.learn.train.validation import check_metric, judge, validate
@@ -74,7 +74,7 @@ class Session:
             processes=world.size,
             device=device,
         )
-        self.notes += notes
+        self.notes += [*notes, *ineffective(self.state, settings, self.total)]
         self.steps = Steps(
             self.state,
             settings,
@@ -251,6 +251,21 @@ class Session:
 
     def _compile_s(self) -> float | None:
         return round(self.steps.first_s or 0.0, 3) if self.steps.compiled else None
+
+
+def ineffective(state: TrainingState, settings: TrainSettings, total: int) -> list[str]:
+    """What is set and cannot come about with this data and in `total` steps."""
+    notes = []
+    if (held := state.sampler.batch_size) < settings.batch_size:
+        notes.append(
+            f"batches hold {held} examples, not {settings.batch_size}: there are no more to train on"
+        )
+    for player in state.players:
+        steps = player.settings.warmup_steps or 0
+        if warms_up(player.settings.schedule) and steps >= total:
+            turn = f"turn `{player.turn.name}` warms up for {steps} steps"
+            notes.append(f"{turn}, and training takes {total}: it never gets to its learning rate")
+    return notes
 
 
 def _numbers(figures: Figures) -> dict[str, float]:

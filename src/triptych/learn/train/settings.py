@@ -11,6 +11,7 @@ from msgspec import inspect
 
 from triptych.errors import ConfigError, nearest
 
+MOST_THREADS = 1_024  # beyond them the system has none left for others
 FINITE = 1e38  # what float32, in which weights are, still holds
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
@@ -76,7 +77,7 @@ class TrainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     validate_every_steps: AtLeastOne | None = None
     checkpoint_every_steps: AtLeastOne | None = None
     guard_retries: Annotated[int, msgspec.Meta(ge=0)] = 5
-    threads: AtLeastOne | None = None
+    threads: Annotated[int, msgspec.Meta(ge=1, le=MOST_THREADS)] | None = None
     device: str = "cpu"
     compile: Literal["auto"] | bool = "auto"
     turns: dict[str, TurnSettings] = {}
@@ -183,8 +184,10 @@ def as_section(kind: type[Section], given: Mapping[str, Any], where: str) -> Sec
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$")
         key = path.removeprefix(".").rstrip("`")
+        first = key.partition("[")[0]
+        got = f"got {given[first]!r}, " if first in given and problem.startswith("Expected") else ""
         raise ConfigError(
-            problem[0].lower() + problem[1:],
+            got + problem[0].lower() + problem[1:].partition(", got ")[0],
             where=where + path.rstrip("`"),
             valid=", ".join(sorted(_choices(types.get(key)))),
             remedy=f'write it in quotes: {key} = "{given[key]}"'
@@ -199,8 +202,10 @@ def _check_tables(kind: inspect.Type | None, value: object, where: str) -> None:
         return
     if isinstance(kind.value_type, inspect.StructType):
         for name, table in value.items():
-            if isinstance(table, Mapping):
-                as_section(kind.value_type.cls, table, f"{where}.{name}")
+            if not isinstance(table, Mapping):
+                valid = ", ".join(field.encode_name for field in kind.value_type.fields)
+                raise ConfigError(f"got {table!r}", where=f"{where}.{name}", valid=f"a table of {valid}")
+            as_section(kind.value_type.cls, table, f"{where}.{name}")
 
 
 def _choices(kind: inspect.Type | None) -> list[str]:

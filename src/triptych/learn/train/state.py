@@ -118,14 +118,21 @@ class TrainingState:
 
     def load(self, tensors: Tensors, facts: dict[str, Any], where: str = "snapshot") -> None:
         """Take over a state that `tensors` and `facts` gave."""
-        load_weights(self.model, tensors["model"], where)
-        for name, tensor in self.tensors()["optimizer"].items():
-            tensor.copy_(tensors["optimizer"][name])
-        for name, tensor in self.ema.items():
-            tensor.copy_(tensors["ema"][name])
-        self.counters = msgspec.convert(facts["counters"], Counters)
-        self.sampler.seek(msgspec.convert(facts["cursor"], Cursor))
-        rng.restore(tensors["rng"], facts["rng"])
+        try:
+            load_weights(self.model, tensors["model"], where)
+            for name, tensor in self.tensors()["optimizer"].items():
+                tensor.copy_(tensors["optimizer"][name])
+            for name, tensor in self.ema.items():
+                tensor.copy_(tensors["ema"][name])
+            self.counters = msgspec.convert(facts["counters"], Counters)
+            self.sampler.seek(msgspec.convert(facts["cursor"], Cursor))
+            rng.restore(tensors["rng"], facts["rng"])
+        except (KeyError, TypeError, msgspec.ValidationError) as error:
+            raise CheckpointError(
+                f"is not what this Triptych writes: {type(error).__name__}: {error}",
+                where=where,
+                remedy="resume with the Triptych that wrote it, or start anew in another folder",
+            ) from error
 
     def snapshot(self) -> tuple[Tensors, dict[str, Any]]:
         """A copy in memory, to roll back to."""
