@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from triptych.errors import ConfigError
+from triptych.learn.train import Trainer
 from triptych.learn.train.recipe import load_recipe, shipped_recipes
 
 GOOD = '[data]\nname = "digits"\n[model]\nfamily = "vae"\nhidden = [8]\n[train]\nmax_steps = 2\n'
@@ -66,6 +67,11 @@ def test_a_wrong_change_says_where_and_what_is_valid(file: Path, change: str, wo
 def test_a_byte_order_mark_is_no_part_of_a_recipe(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     assert load_recipe(file).model["family"] == "vae"
+
+
+def test_the_settings_of_a_turn_reach_the_trainer(file: Path) -> None:
+    chosen = load_recipe(file, ["train.turns.elbo.learning_rate=0.25"])
+    assert Trainer.of(chosen.train, chosen.log, None).settings.of_turn("elbo").learning_rate == 0.25
 
 
 def test_what_is_no_section_is_said_so(file: Path) -> None:

@@ -202,6 +202,8 @@ def _check_tables(kind: inspect.Type | None, value: object, where: str) -> None:
         return
     if isinstance(kind.value_type, inspect.StructType):
         for name, table in value.items():
+            if isinstance(table, kind.value_type.cls):
+                continue
             if not isinstance(table, Mapping):
                 valid = ", ".join(field.encode_name for field in kind.value_type.fields)
                 raise ConfigError(f"got {table!r}", where=f"{where}.{name}", valid=f"a table of {valid}")
