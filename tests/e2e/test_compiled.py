@@ -130,6 +130,7 @@ def test_a_compiled_run_takes_the_eager_path_and_killed_and_resumed_ends_byte_eq
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("family", ["wgan-gp", "vq-vae", "transformer"])
 def test_a_compiled_step_takes_the_eager_path(family: str, tmp_path: Path) -> None:
     to_the_end(train(tmp_path, "eager", "train.compile=false", family=family))

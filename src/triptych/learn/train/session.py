@@ -136,7 +136,7 @@ class Session:
             self.record.point(counters.step, best_step, self.settings.keep_last)
             self.record.say(f"resumed at step {self.first_step}")
         if self.steps.compiled and counters.step < self.total:
-            self.record.say("compiling the training step: 10 to 60 s, once")
+            self.record.say("compiling the training step: 10 to 60 s, longer on a busy machine, once")
 
     def _loop(self) -> None:
         guard = Guard(self.steps, self.settings.guard_retries)
