@@ -16,6 +16,7 @@ from triptych.bundle.wire import in_memory
 from triptych.errors import BundleError, BundleRefused
 from triptych.infer.backend import TokenDecoder
 from triptych.infer.declared import Found, check_declared
+from triptych.infer.signal_stack import signal_stack_kept
 
 Array = np.ndarray
 
@@ -68,7 +69,12 @@ class OpenVinoBackend:
         except Empty:  # several threads run this graph at once
             request = compiled.create_infer_request()
         try:
-            request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            with signal_stack_kept():
+                request.infer(
+                    {name: plain(array) for name, array in inputs.items()},
+                    share_inputs=True,
+                    share_outputs=True,
+                )
             names = [spec.name for spec in self._records[graph].outputs]
             outputs = {name: request.get_tensor(name).data.copy() for name in names}
         except Exception as error:
@@ -98,16 +104,24 @@ class OpenVinoBackend:
         file = str(self._bundle.folder / record.file)
         try:
             data = in_memory(self._bundle.graphs[graph], weights.address)
-            model = self._core.read_model(io.BytesIO(data))
-            check_declared(file, record.inputs, declared(record.inputs, model.inputs))
-            check_declared(file, record.outputs, declared(record.outputs, model.outputs))
-            return self._core.compile_model(model, DEVICE, self._settings)
+            with signal_stack_kept():
+                model = self._core.read_model(io.BytesIO(data))
+                check_declared(file, record.inputs, declared(record.inputs, model.inputs))
+                check_declared(file, record.outputs, declared(record.outputs, model.outputs))
+                return self._core.compile_model(model, DEVICE, self._settings)
         except BundleRefused:
             raise
         except Exception as error:
             raise BundleRefused(f"OpenVINO cannot open it ({error})", where=file) from error
         finally:
             weights.release()
+
+
+def plain(array: Array) -> Array:
+    """The same values under numpy's usual type of that name: onnxruntime's int64 is C's `long long`, which
+    OpenVINO does not know.
+    """
+    return array.view(np.dtype(array.dtype.name))
 
 
 def declared(specs: Sequence[TensorSpec], ports: Sequence[Any]) -> list[Found]:

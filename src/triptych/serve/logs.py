@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from triptych.serve.supervise.spec import Event
+from triptych.serve.supervise.spec import Event, Exit
 
 log = logging.getLogger("triptych.serve")
 LOUD = {"died", "escalated", "hung", "redispatched", "restarted"}
@@ -41,8 +41,8 @@ def start_logging(kind: Literal["text", "json"]) -> None:
 
 
 def log_trouble(event: Event) -> None:
-    """Write what went wrong; that all the stages of a pipeline have started is no news."""
-    if event.kind in LOUD:
+    """Write what went wrong; that the stages of a pipeline have started, or ended when asked, is no news."""
+    if event.kind in LOUD and event.reason != Exit(code=0).reason:
         log_event(event)
 
 
