@@ -30,6 +30,8 @@ VERBS = (
     "calibrate",
     "sample",
     "serve",
+    "gateway",
+    "worker",
     "requeue",
     "swap",
     "top",

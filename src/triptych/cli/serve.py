@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ def serve(
     print_config: Annotated[bool, typer.Option(help="Print every setting as TOML, and exit.")] = False,
 ) -> None:
     """Serve bundles over HTTP, with supervised worker processes, until SIGTERM."""
-    from triptych.errors import ConfigError, nearest
+    from triptych.errors import ConfigError
     from triptych.serve.settings import as_toml, read_settings
 
     flags = {
@@ -45,12 +46,7 @@ def serve(
     }
     overrides = [f"{name}={value}" for name, value in flags.items() if value is not None]
     settings = read_settings(config, [*(set_ or []), *overrides])
-    scheme = settings.jobs.broker.partition(":")[0] or "memory"
-    if scheme not in BROKERS:
-        valid, remedy = "memory, amqp://..., amqps://...", nearest(scheme, BROKERS)
-        raise ConfigError(f"got a `{scheme}` address", where="--broker", valid=valid, remedy=remedy)
-    if scheme != "memory":
-        import aio_pika  # noqa: F401  # missing, it is named together with its extra
+    check_broker(settings.jobs.broker, BROKERS)
     if print_config:
         print(as_toml(settings), end="")
         return
@@ -66,3 +62,19 @@ def serve(
         print(f"triptych: serving {names} at {url}", flush=True)
 
     raise typer.Exit(serve_bundles(bundles, settings, announce))
+
+
+def check_broker(url: str, brokers: Sequence[str]) -> None:
+    """Refuse an address of a kind that is not in `brokers`.
+
+    Raises: ConfigError; ModuleNotFoundError, so that what is missing is named together with its extra.
+    """
+    from triptych.errors import ConfigError, nearest
+
+    scheme = url.partition(":")[0] or "memory"
+    if scheme not in brokers:
+        valid = ", ".join(name if name == "memory" else f"{name}://..." for name in brokers)
+        problem = f"got a `{scheme}` address" if url else "got none"
+        raise ConfigError(problem, where="--broker", valid=valid, remedy=nearest(scheme, brokers))
+    if scheme != "memory":
+        import aio_pika  # noqa: F401

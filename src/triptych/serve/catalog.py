@@ -14,11 +14,11 @@ from triptych.errors import ConfigError, NotFoundError, nearest
 class Model:
     """One bundle on offer."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, created_at_s: int) -> None:
         self.folder, self.manifest = folder, manifest
         self.name, self.version = manifest.name, manifest.version
         self.graphs: dict[str, GraphRecord] = {graph.name: graph for graph in manifest.graphs}
-        self.created_at_s = int((folder / MANIFEST).stat().st_mtime)
+        self.created_at_s = created_at_s
         self.is_text = isinstance(manifest.sampler, TextSampler)
 
     @cached_property
@@ -52,7 +52,7 @@ class Catalog(dict[str, Model]):
         """
         catalog = cls()
         for folder in map(Path, folders):
-            model = Model(folder, read_manifest(folder))
+            model = Model(folder, read_manifest(folder), int((folder / MANIFEST).stat().st_mtime))
             if model.name in catalog:
                 raise ConfigError(
                     f"has the name `{model.name}`, and so has {catalog[model.name].folder}",

@@ -12,6 +12,8 @@ import logging
 import os
 import signal
 import socket
+from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvloop
@@ -19,6 +21,7 @@ import uvloop
 from triptych.serve.catalog import Catalog
 from triptych.serve.fleet import Fleet
 from triptych.serve.gateway import Gateway
+from triptych.serve.generation import Generation
 from triptych.serve.http.app import App
 from triptych.serve.http.server import HttpChild
 from triptych.serve.jobs.lane import open_lane
@@ -26,16 +29,22 @@ from triptych.serve.jobs.runner import JobRunner
 from triptych.serve.logs import log_event, start_logging
 from triptych.serve.metrics import Metrics
 from triptych.serve.settings import Settings
-from triptych.serve.supervise.pool import WorkerPool
 from triptych.serve.supervise.spec import Child, ChildSpec, Event
 from triptych.serve.supervise.supervisor import Supervisor
 from triptych.serve.supervise.task import TaskChild
+from triptych.serve.workers import count_of, make_pool
+
+if TYPE_CHECKING:
+    from triptych.serve.remote.fleet import RemoteFleet
+
+REMOTE_BATCHES = 64  # under way at a time, on all machines
 
 log = logging.getLogger("triptych.serve")
 
 
 class NodeCall(msgspec.Struct, frozen=True):
-    """What the root tells the node: settings, bundle folders, and two file descriptors.
+    """What the root tells the node: settings, bundle folders (none: the workers are elsewhere), and two file
+    descriptors.
 
     `listener` is the listening socket; `ready`, if any, gets a line once requests are answered.
     """
@@ -60,17 +69,38 @@ class Node:
         self._settings, self._ready = call.settings, call.ready
         self._is_up = False
         self._listener = socket.socket(fileno=call.listener)
-        workers = call.settings.workers
-        size = self._size = workers.count or len(os.sched_getaffinity(0))
         self._metrics = Metrics()
-        self._fleet = Fleet(
+        self._fleet: Fleet | RemoteFleet
+        if call.bundles:
+            self._serve_here(call)
+        else:
+            self._serve_elsewhere(call.settings)
+
+    def _serve_here(self, call: NodeCall) -> None:
+        """With workers of its own."""
+        size = count_of(call.settings)
+        fleet = self._fleet = Fleet(
             Catalog.read(call.bundles),
             call.bundles,
-            self._make_pool,
+            partial(make_pool, settings=call.settings, size=size, on_event=self._on_event),
             retire_s=call.settings.limits.request_timeout_s,
         )
-        self._gateway = Gateway(self._fleet.generation, call.settings, self._metrics, workers=size)
-        self._gateway.swap = self._swap
+        gateway = self._gateway = Gateway(fleet.generation, call.settings, self._metrics, workers=size)
+
+        async def swap() -> None:
+            gateway.generation = await fleet.swap()
+
+        gateway.swap = swap
+
+    def _serve_elsewhere(self, settings: Settings) -> None:
+        """With those that RabbitMQ leads to."""
+        from triptych.serve.remote.fleet import RemoteFleet
+
+        def on_generation(generation: Generation) -> None:
+            self._gateway.generation = generation
+
+        self._fleet = RemoteFleet(settings.jobs.broker, on_generation)
+        self._gateway = Gateway(self._fleet.generation, settings, self._metrics, workers=REMOTE_BATCHES)
 
     async def run(self) -> int:
         """Serve until SIGTERM (exit code 0) or until a part gives up (1)."""
@@ -121,34 +151,6 @@ class Node:
             await supervisor.stop()
         living.cancel()
         await asyncio.wait([living])
-
-    def _make_pool(self, catalog: Catalog) -> WorkerPool:
-        workers, queue = self._settings.workers, self._settings.queue
-        bundles = {str(model.folder): model.version for model in catalog.values()}
-        told = {
-            "bundles": bundles,
-            "engine": workers.engine,
-            "precision": workers.precision,
-            "threads": workers.threads,
-            "slots": workers.slots,
-        }
-        return WorkerPool(
-            "triptych.serve.models:handler",
-            told,
-            self._size,
-            start_timeout_s=workers.start_timeout_s,
-            batch_timeout_s=workers.hang_timeout_s,
-            max_restarts=workers.max_restarts,
-            max_seconds=workers.max_seconds,
-            stream_slots=workers.slots,
-            max_waiting=queue.capacity,
-            max_deliveries=queue.max_deliveries,
-            environment={name: str(workers.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
-            on_event=self._on_event,
-        )
-
-    async def _swap(self) -> None:
-        self._gateway.generation = await self._fleet.swap()
 
     async def _start_fleet(self) -> Child:
         await self._fleet.start()

@@ -33,7 +33,8 @@ MARGIN_S = 5.0  # what the node may take beyond its own time limits before it is
 
 
 def serve(bundles: Sequence[Path], settings: Settings, announce: Callable[[str], None]) -> int:
-    """Serve `bundles` until SIGTERM or SIGINT; returns the exit code.
+    """Serve `bundles` until SIGTERM or SIGINT; returns the exit code. Without any, the workers are those of
+    `settings.jobs.broker`.
 
     Args:
         announce: called with the URL once requests are answered.
@@ -125,7 +126,7 @@ class Root:
         Raises: TriptychError, as `triptych.load` does.
         """
         workers = self._settings.workers
-        if workers.engine != "openvino" and workers.precision == "f32":
+        if not self._bundles or (workers.engine != "openvino" and workers.precision == "f32"):
             return True
         read, write = os.pipe()
         call = {"bundles": self._bundles, "workers": msgspec.to_builtins(workers), "answer": write}

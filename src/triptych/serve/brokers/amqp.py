@@ -13,6 +13,7 @@ import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import aio_pika
 import msgspec
@@ -34,7 +35,6 @@ from triptych.errors import BrokerUnavailable, Overloaded
 from triptych.serve.brokers.options import RabbitOptions
 
 ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
-HEARTBEAT_S = 10
 
 log = logging.getLogger(__name__)
 Properties = Basic.Properties
@@ -61,7 +61,7 @@ class AmqpLink:
 
     Args:
         declare: called with the link on each new connection, before anything is consumed.
-        consume: what to take messages from.
+        consume: what to take messages from; `declare` may change it.
         on_up, on_lost: called when the connection has come up, and when it is gone: tags are void then.
 
     Attributes:
@@ -86,6 +86,7 @@ class AmqpLink:
         self._publisher: Channel | None = None
         self._control: Channel | None = None
         self._channels: dict[str, Channel] = {}
+        self._consumers: dict[str, str] = {}  # the tag of each queue's consumer
         self._up = asyncio.Event()
         self._broken: asyncio.Future[str] | None = None
         self._canary: asyncio.Future[None] | None = None
@@ -200,6 +201,14 @@ class AmqpLink:
         """Hand a message back, or, without `requeue`, to the dead letters."""
         await self._channels[queue].basic_nack(tag, requeue=requeue, wait=False)
 
+    async def stop_consuming(self) -> None:
+        """Take no more messages; those that are here can still be acknowledged."""
+        self._consume, consumers = (), self._consumers
+        self._consumers = {}
+        for queue, tag in consumers.items():
+            with suppress(*ERRORS, KeyError):
+                await self._channels[queue].basic_cancel(tag)
+
     async def declare_queue(self, name: str, arguments: FieldTable | None = None) -> None:
         """Make the durable queue `name` unless it is there; `created` tells which had to be made."""
         channel = await self._open()
@@ -264,7 +273,7 @@ class AmqpLink:
         self.created.clear()
         url = aio_pika.connection.make_url(self.url)
         if "heartbeat" not in url.query:
-            url = url.update_query(heartbeat=HEARTBEAT_S)
+            url = url.update_query(heartbeat=self.options.heartbeat_s)
         self._connection = await aio_pika.connect(url)
         self._control, self._publisher = await self._open(), await self._open()
         await self._declare(self)
@@ -293,7 +302,8 @@ class AmqpLink:
                 f"the broker cancelled the consumer of `{consumption.queue}` (basic.cancel)"
             )
         )
-        await channel.basic_consume(consumption.queue, on_message, no_ack=consumption.no_ack)
+        started = await channel.basic_consume(consumption.queue, on_message, no_ack=consumption.no_ack)
+        self._consumers[consumption.queue] = str(started.consumer_tag)
 
     async def _check(self) -> None:
         """Look: each queue has a consumer, and a message comes back.
@@ -344,7 +354,7 @@ class AmqpLink:
         """Let go of everything of this connection."""
         connection, self._connection = self._connection, None
         self._publisher = self._control = None
-        self._channels = {}
+        self._channels, self._consumers = {}, {}
         if connection is not None:
             try:
                 async with asyncio.timeout(1.0):

@@ -33,6 +33,7 @@ class RabbitOptions(Options, frozen=True):
         publish_timeout_s: a message not confirmed by then is `BrokerUnavailable`.
         connect_timeout_s: longest try to connect, declare, consume and see the canary come back.
         check_s: between two looks at whether the queues still have their consumer and messages come through.
+        heartbeat_s: a connection silent for about twice this long is given up, here and by the broker.
         backoff_s, longest_backoff_s: pause before the first and before the last kind of try to reconnect.
     """
 
@@ -40,5 +41,6 @@ class RabbitOptions(Options, frozen=True):
     publish_timeout_s: float = 5.0
     connect_timeout_s: float = 10.0
     check_s: float = 5.0
+    heartbeat_s: int = 10
     backoff_s: float = 1.0
     longest_backoff_s: float = 30.0

@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from triptych.errors import DeadlineExceeded, Draining, Overloaded, Poison, SupervisorFailed, WorkerDied
+from triptych.errors import (
+    BrokerUnavailable,
+    DeadlineExceeded,
+    Draining,
+    Overloaded,
+    Poison,
+    SupervisorFailed,
+    WorkerDied,
+)
 from triptych.serve.pipeline.batcher import Batcher
 from triptych.serve.pipeline.handler import BatchInfo, EmitReason, Handler
 from triptych.serve.pipeline.ledger import Ledger
 from triptych.serve.pipeline.message import Message, rows_of
 from triptych.serve.pipeline.processor import cancelled_from_outside
 
-REFUSALS = (DeadlineExceeded, Draining, Overloaded, SupervisorFailed)  # trying again would not help
+# trying again would not help
+REFUSALS = (BrokerUnavailable, DeadlineExceeded, Draining, Overloaded, SupervisorFailed)
 
 
 class BatchProcessor:

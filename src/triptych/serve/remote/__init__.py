@@ -1,0 +1,1 @@
+"""The direct lane over RabbitMQ: gateways answer HTTP, workers on any number of machines compute."""

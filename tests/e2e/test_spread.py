@@ -1,0 +1,167 @@
+"""A gateway, RabbitMQ and two workers: the same bytes as in one process, whichever worker is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+import triptych
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Program:
+    """A running `triptych gateway` or `triptych worker`, maybe in a network namespace."""
+
+    def __init__(self, log: Path, *arguments: str, namespace: str = "") -> None:
+        inside = ["ip", "netns", "exec", namespace] if namespace else []
+        command = [*inside, sys.executable, "-m", "triptych", *arguments]
+        self.log = log
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+
+    def line(self) -> str:
+        """What it says once it is up."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.log.read_text()
+        return line
+
+    def stop(self) -> None:
+        """End it, however it stands."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start programs; all are ended after the test."""
+    running: list[Program] = []
+
+    def run(*arguments: str, namespace: str = "") -> Program:
+        running.append(Program(tmp_path / f"{len(running)}.log", *arguments, namespace=namespace))
+        return running[-1]
+
+    yield run
+    for program in running:
+        program.stop()
+
+
+def until_ready(client: httpx.Client, is_ready: bool = True) -> None:
+    """Return once the gateway says so."""
+    deadline_s = time.monotonic() + 30
+    while client.get("/readyz").json()["ready"] != is_ready:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+class Load:
+    """Requests in a row from several clients, each answer compared with what the library makes."""
+
+    def __init__(self, url: str, bundle: Path) -> None:
+        self.client = httpx.AsyncClient(base_url=url, timeout=60)
+        engine = triptych.load(bundle)
+        self.expected = {seed: engine.sample(2, seed=seed).tobytes() for seed in range(20)}
+        self.answered, self.wrong = 0, list[str]()
+        self._is_over = False
+
+    async def _ask(self, seed: int) -> None:
+        while not self._is_over:
+            seed = (seed + 1) % len(self.expected)
+            answer = await self.client.post(
+                "/v1/models/vae/sample",
+                json={"n": 2, "seed": seed},
+                headers={"accept": "application/x-npy"},
+            )
+            self.answered += 1
+            if answer.status_code != 200:
+                self.wrong.append(answer.text)
+            elif np.load(io.BytesIO(answer.content)).tobytes() != self.expected[seed]:
+                self.wrong.append(f"other bytes for {seed}")
+
+    async def answers(self, more: int) -> None:
+        """Return once that many more have been answered."""
+        wanted = self.answered + more
+        while self.answered < wanted:
+            await asyncio.sleep(0.01)
+
+    async def during(self, script: Callable[[Load], object]) -> None:
+        """Eight clients ask while `script` runs; every request must be answered, and rightly."""
+        asking = [asyncio.create_task(self._ask(seed)) for seed in range(8)]
+        await self.answers(50)
+        await script(self)  # type: ignore[misc]
+        self._is_over = True
+        await asyncio.gather(*asking)
+        await self.client.aclose()
+        assert self.wrong == []
+
+
+def test_bytes_and_texts_are_those_of_the_library(run, bundles, rabbitmq):
+    gateway = run("gateway", "--broker", rabbitmq.url, "--port", "0")
+    with httpx.Client(base_url=gateway.line().split()[-1], timeout=30) as client:
+        until_ready(client, False)
+        assert client.post("/v1/models/vae/sample", json={"n": 1}).status_code == 404
+        both = run(
+            "worker", "--broker", rabbitmq.url, "--workers", "1", str(bundles / "vae"), str(bundles / "text")
+        )
+        both.line()
+        until_ready(client)
+        made = client.post(
+            "/v1/models/vae/sample", json={"n": 3, "seed": 7}, headers={"accept": "application/x-npy"}
+        )
+        assert np.array_equal(
+            np.load(io.BytesIO(made.content)), triptych.load(bundles / "vae").sample(3, seed=7)
+        )
+        z = [[0.5, -0.5, 1.0, 2.0]]
+        ran = client.post("/v1/models/vae/run/decode", json={"inputs": {"z": z}})
+        assert ran.status_code == 200
+        refused = client.post("/v1/models/vae/run/decode", json={"inputs": {"y": z}})
+        assert refused.status_code == 400
+        body = {"model": "text", "prompt": "To be", "max_tokens": 20, "seed": 3}
+        whole = client.post("/v1/completions", json=body).json()["choices"][0]["text"]
+        engine = triptych.load(bundles / "text")
+        assert whole == engine.generate("To be", max_tokens=20, seed=3).text
+        streamed = client.post("/v1/completions", json={**body, "stream": True}).text
+        assert streamed.rstrip().endswith("data: [DONE]")
+        workers = client.get("/v2/workers").json()["workers"]
+        assert [worker["state"] for worker in workers] == ["ready"]
+        both.process.send_signal(signal.SIGTERM)
+        assert both.process.wait(30) == 0
+        until_ready(client, False)
+        late = client.post("/v1/models/vae/sample", json={"n": 1})
+        assert (late.status_code, "retry-after" in late.headers) == (503, True)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(30) == 0
+
+
+def test_a_worker_killed_under_load_costs_no_request(run, bundles, rabbitmq):
+    gateway = run("gateway", "--broker", rabbitmq.url, "--port", "0")
+    url = gateway.line().split()[-1]
+    workers = [
+        run("worker", "--broker", rabbitmq.url, "--workers", "1", str(bundles / "vae")) for _ in range(2)
+    ]
+    for worker in workers:
+        worker.line()
+    with httpx.Client(base_url=url, timeout=30) as client:
+        until_ready(client)
+
+    async def script(load: Load) -> None:
+        workers[0].process.kill()
+        await load.answers(200)
+        third = run("worker", "--broker", rabbitmq.url, "--workers", "1", str(bundles / "vae"))
+        await asyncio.to_thread(third.line)
+        workers[1].process.send_signal(signal.SIGTERM)
+        await load.answers(50)
+        assert await asyncio.to_thread(workers[1].process.wait, 30) == 0
+
+    asyncio.run(Load(url, bundles / "vae").during(script))
