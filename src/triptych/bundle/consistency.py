@@ -7,7 +7,7 @@ errors of an engine long after loading; here each is one sentence.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from triptych.bundle.manifest import (
     WEIGHTS,
@@ -23,7 +23,7 @@ from triptych.bundle.manifest import (
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 MAX_ROWS, MAX_NAME_LENGTH, MAX_ELEMENTS = 65_536, 200, 2**31
-BATCH = "batch"
+BATCH, ONNX = "batch", "ai.onnx"
 
 
 def problems(manifest: Manifest) -> Iterator[str]:
@@ -145,14 +145,12 @@ def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]
     """A text sampler fits its graphs: tokens, lengths and a cache of its sizes go in, logits come out."""
     sampler = manifest.sampler
     assert isinstance(sampler, TextSampler)
-    rounded = {precision.graph for precision in sampler.precisions}
-    if missing := sorted({sampler.graph, sampler.score_graph, *rounded} - set(graphs)):
+    derived = {*standard(sampler), *(precision.graph for precision in sampler.precisions)}
+    if missing := sorted({sampler.graph, sampler.score_graph, *derived} - set(graphs)):
         yield f"the sampler names graph {missing[0]!r}; valid: {', '.join(graphs)}"
         return
-    plain, vocab_size = graphs[sampler.graph], sampler.vocab_size
-    for name in sorted(rounded):
-        if (graphs[name].inputs, graphs[name].outputs) != (plain.inputs, plain.outputs):
-            yield f"{name} does not take and give what {plain.name} does"
+    vocab_size = sampler.vocab_size
+    yield from of_derived(graphs, sampler, derived)
     if manifest.sample.shape != (sampler.block_size,):
         yield "the sampler's sample is not one block of tokens"
     if not all(0 <= token < vocab_size for token in (sampler.start_token, *sampler.end_tokens)):
@@ -162,13 +160,32 @@ def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]
         yield f"{sampler.score_graph} does not give logits over {vocab_size} tokens"
 
 
+def standard(sampler: TokenSampler) -> set[str]:
+    """The next-token graph in standard operators, if there is one."""
+    return {sampler.standard_graph} - {""}
+
+
+def of_derived(
+    graphs: dict[str, GraphRecord], sampler: TokenSampler, derived: Iterable[str]
+) -> Iterator[str]:
+    """Graphs made of the next-token graph take and give what it does, and a standard one is standard."""
+    plain = graphs[sampler.graph]
+    for name in sorted(derived):
+        if (graphs[name].inputs, graphs[name].outputs) != (plain.inputs, plain.outputs):
+            yield f"{name} does not take and give what {plain.name} does"
+    for name in standard(sampler):
+        if others := sorted(set(graphs[name].operator_sets) - {ONNX}):
+            yield f"{name} is to be in standard operators, and has some of {others[0]}"
+
+
 def of_codes(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]:
     """A sampler of codes fits its graphs: as many tokens as a grid has places, which decode to a sample."""
     sampler = manifest.sampler
     assert isinstance(sampler, CodeSampler)
-    if missing := sorted({sampler.graph, sampler.decode_graph} - set(graphs)):
+    if missing := sorted({sampler.graph, sampler.decode_graph, *standard(sampler)} - set(graphs)):
         yield f"the sampler names graph {missing[0]!r}; valid: {', '.join(graphs)}"
         return
+    yield from of_derived(graphs, sampler, standard(sampler))
     yield from of_tokens(sampler, graphs[sampler.graph])
     if sampler.condition is not None:
         yield from of_label(sampler.condition)

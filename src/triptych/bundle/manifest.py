@@ -137,9 +137,9 @@ class TextPrecision(Record, frozen=True, kw_only=True):
 class TextSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="text", tag_field="kind"):
     """Prefill a prompt, then draw token after token: Transformers.
 
-    `graph` is the cached next-token graph, `score_graph` the uncached one (tokens -> logits at every
-    position). The cache has, for each of `layers`, a key and a value of shape (batch, kv_heads, block_size,
-    head_dim).
+    `graph` is the cached next-token graph, `standard_graph`, where there is one, the same in operators of
+    ONNX alone, and `score_graph` the uncached one (tokens -> logits at every position). The cache has, for
+    each of `layers`, a key and a value of shape (batch, kv_heads, block_size, head_dim).
 
     A text without a prompt goes on from `start_token`; one that reaches a token of `end_tokens` is finished.
     A sample, which is a block of the stream of tokens, goes on after them.
@@ -154,6 +154,7 @@ class TextSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="te
     head_dim: int
     start_token: int = 0
     end_tokens: tuple[int, ...] = ()
+    standard_graph: str = ""
     precisions: tuple[TextPrecision, ...] = ()
 
     @property
@@ -164,10 +165,10 @@ class TextSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="te
 class CodeSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="codes", tag_field="kind"):
     """Draw a grid of codes, token after token, then decode it: VQ-VAEs.
 
-    `graph` is the cached next-token graph, its cache as in a `TextSampler`. Tokens below `codes` are codes.
-    Row after row of a grid of `code_shape` follows the token `codes`, or `codes` + label in a conditional
-    model, whose labels `condition` describes. `decode_graph` maps `input`, int64 of shape (batch,
-    *code_shape), to `output`, a sample.
+    `graph` is the cached next-token graph, its cache and its `standard_graph` as in a `TextSampler`. Tokens
+    below `codes` are codes. Row after row of a grid of `code_shape` follows the token `codes`, or `codes` +
+    label in a conditional model, whose labels `condition` describes. `decode_graph` maps `input`, int64 of
+    shape (batch, *code_shape), to `output`, a sample.
     """
 
     graph: str
@@ -182,6 +183,7 @@ class CodeSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="co
     input: str
     output: str
     condition: TensorSpec | None = None
+    standard_graph: str = ""
 
     @property
     def classes(self) -> int | None:

@@ -19,6 +19,7 @@ from triptych.bundle.manifest import (
     LatentSampler,
     Manifest,
     TextSampler,
+    TokenSampler,
 )
 from triptych.errors import InputError, NotFoundError, nearest
 from triptych.infer import codes, latents
@@ -68,10 +69,12 @@ class Engine:
         """
         sampler = self.manifest.sampler
         unused: set[str] = set()
+        if isinstance(sampler, TokenSampler):
+            unused = {sampler.graph, sampler.standard_graph}
         if isinstance(sampler, TextSampler):
             _ = self.tokenizer
-            unused = {sampler.graph, *(found.graph for found in sampler.precisions)} - {self.token_graph}
-        for graph in self._graphs.keys() - unused:
+            unused |= {found.graph for found in sampler.precisions}
+        for graph in self._graphs.keys() - (unused - {self.token_graph}):
             self.backend.open(graph)
 
     def graph(self, name: str) -> GraphRecord:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from triptych.bundle.manifest import (
     Parity,
     TextPrecision,
     TextSampler,
+    TokenSampler,
 )
 from triptych.errors import BundleError, ExportError
 from triptych.infer import machine
@@ -44,6 +46,7 @@ from triptych.infer.onnx_runtime import OnnxRuntimeBackend
 from triptych.learn import graphs as onnx_graphs
 from triptych.learn import int8, parity
 from triptych.learn.models.base import GenerativeModel, Graph
+from triptych.learn.standard import standard_graph
 
 ROWS, COLUMNS, MAX_COLUMNS = 8, 8, 16  # of pictures
 TEXTS = 4
@@ -90,17 +93,17 @@ def fill(
     folder: Path, model: GenerativeModel, name: str, training: Mapping[str, Any] | None, tokenizer: str | None
 ) -> Manifest:
     """Write every file but the manifest into `folder`; returns the manifest."""
-    tensors, is_text = stored(model), isinstance(model.sampler(), TextSampler)
+    tensors, sampler = stored(model), model.sampler()
     names = {onnx_graphs.identity(tensor): key for key, tensor in tensors.items()}
-    tensors |= int8.rounded_weights(model, tensors) if is_text else {}
+    tensors |= int8.rounded_weights(model, tensors) if isinstance(sampler, TextSampler) else {}
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / WEIGHTS)
     if tokenizer is not None:
         (folder / TOKENIZER).write_text(tokenizer, "utf-8")
     extents = weights.extents(folder / WEIGHTS)
     to_export = model.graphs()
     models = [onnx_graphs.to_onnx(graph, names, extents) for graph in to_export]
-    if is_text:
-        to_export, models = with_int8(to_export, models, model.sampler().graph, extents)
+    if isinstance(sampler, TokenSampler):
+        to_export, models = with_derived(to_export, models, sampler, extents)
     records = tuple(map(partial(write_graph, folder), to_export, models))
     draft = Manifest(
         format_version=FORMAT_VERSION,
@@ -109,7 +112,7 @@ def fill(
         version="",
         config=msgspec.to_builtins(model.config),
         sample=model.sample_spec(),
-        sampler=model.sampler(),
+        sampler=sampler,
         graphs=records,
         files={},
         training=msgspec.to_builtins(dict(training or {})),
@@ -134,15 +137,23 @@ def stored(model: GenerativeModel) -> dict[str, Tensor]:
     }
 
 
-def with_int8(
-    graphs: Sequence[Graph], models: Sequence[ModelProto], name: str, extents: Mapping[str, weights.Extent]
+def with_derived(
+    graphs: Sequence[Graph],
+    models: Sequence[ModelProto],
+    sampler: TokenSampler,
+    extents: Mapping[str, weights.Extent],
 ) -> tuple[tuple[Graph, ...], list[ModelProto]]:
-    """The graphs, and beside the one called `name` the same with rounded weights."""
-    place = [graph.name for graph in graphs].index(name)
-    graph = dataclasses.replace(graphs[place], name=f"{name}_int8", rounding=int8.ROUNDING)
-    model = int8.rounded_graph(models[place], extents)
-    model.graph.name = graph.name
-    return (*graphs, graph), [*models, model]
+    """The graphs, and what is made of the next-token graph: the same in standard operators, and for text the
+    same with rounded weights."""
+    place = [graph.name for graph in graphs].index(sampler.graph)
+    exact, traced = graphs[place], models[place]
+    derived = [(dataclasses.replace(exact, name=sampler.standard_graph), standard_graph(traced))]
+    if isinstance(sampler, TextSampler):
+        graph = dataclasses.replace(exact, name=f"{exact.name}_int8", rounding=int8.ROUNDING)
+        derived.append((graph, int8.rounded_graph(traced, extents)))
+    for graph, model in derived:
+        model.graph.name = graph.name
+    return (*graphs, *(graph for graph, _ in derived)), [*models, *(model for _, model in derived)]
 
 
 def write_graph(folder: Path, graph: Graph, model: ModelProto) -> GraphRecord:
@@ -167,14 +178,9 @@ def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manif
     contents = {record.name: (folder / record.file).read_bytes() for record in draft.graphs}
     bundle = reader.Bundle(folder, draft, weights.Weights(folder / WEIGHTS), contents)
     backends = [OnnxRuntimeBackend(bundle, threads) for threads in THREADS]
-    records = []
-    for graph, record in zip(to_export, draft.graphs, strict=True):
-        runs = [partial(backend.run, graph.name) for backend in backends]
-        try:
-            found, buckets = parity.compare(graph, runs[-1]), parity.row_buckets(graph, runs)
-        except BundleError as error:
-            raise ExportError(f"the engine does not take it: {error}", where=f"graph {graph.name}") from error
-        records.append(msgspec.structs.replace(record, parity=found, row_buckets=buckets))
+    records: list[GraphRecord] = []
+    for _, held in groupby(zip(to_export, draft.graphs, strict=True), key=lambda pair: id(pair[0].module)):
+        records += of_module(list(held), backends)
     judged = msgspec.structs.replace(draft, graphs=tuple(records))
     if isinstance(draft.sampler, TextSampler):
         sampler = with_quality(dataclasses.replace(bundle, manifest=judged))
@@ -182,6 +188,23 @@ def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manif
     for backend in backends:
         backend.close()
     return calibrated(dataclasses.replace(bundle, manifest=judged))
+
+
+def of_module(
+    graphs: Sequence[tuple[Graph, GraphRecord]], backends: Sequence[OnnxRuntimeBackend]
+) -> list[GraphRecord]:
+    """The records of graphs made of one module, with parity and row buckets."""
+    exported = [graph for graph, _ in graphs]
+    runs = [[partial(backend.run, graph.name) for backend in backends] for graph in exported]
+    try:
+        parities = parity.compare(exported, [each[-1] for each in runs])
+        buckets = [parity.row_buckets(graph, each) for graph, each in zip(exported, runs, strict=True)]
+    except BundleError as error:
+        raise ExportError("the engine does not take it", where=str(error)) from error
+    return [
+        msgspec.structs.replace(record, parity=found, row_buckets=sizes)
+        for (_, record), found, sizes in zip(graphs, parities, buckets, strict=True)
+    ]
 
 
 def with_quality(bundle: reader.Bundle) -> TextSampler:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -57,35 +58,56 @@ def draw(spec: TensorSpec, shape: Sequence[int], generator: torch.Generator) -> 
     return torch.rand(tuple(shape), generator=generator, dtype=dtype) * (spec.high - spec.low) + spec.low
 
 
-def compare(graph: Graph, run: Run) -> Parity:
-    """How far `run` is from torch on several batches. Raises `ExportError` beyond the tolerance."""
-    worst, ulps, largest, examples = 0.0, 0.0, 1.0, 0
-    for rows in (rows for rows in PARITY_ROWS if rows <= max(3, affordable_rows(graph))):
-        for inputs in trials(graph, rows, seed=rows):
+def compare(graphs: Sequence[Graph], runs: Sequence[Run]) -> list[Parity]:
+    """How far each run is from torch on several batches, for graphs made of one module, each with its run.
+
+    Raises: ExportError beyond the tolerance.
+    """
+    found = [Distance() for _ in graphs]
+    for rows in (rows for rows in PARITY_ROWS if rows <= max(3, affordable_rows(graphs[0]))):
+        for inputs in trials(graphs[0], rows, seed=rows):
             with torch.no_grad():
-                answer = graph.module(*inputs)
+                answer = graphs[0].module(*inputs)
             expected = [answer] if isinstance(answer, Tensor) else list(answer)
-            found = run(arrays(graph, inputs))
-            for spec, reference in zip(graph.outputs, expected, strict=True):
-                apart, in_ulps, size = distance(found[spec.name], reference.numpy())
-                worst, ulps, largest = max(worst, apart), max(ulps, in_ulps), max(largest, size)
-            examples += rows
-    allowed = tolerance(graph, largest)
-    if not worst <= allowed:
-        problem = f"differs from torch by {worst:.3g}, rounding explains {allowed:.3g}"
+            for graph, run, distance in zip(graphs, runs, found, strict=True):
+                answers = run(arrays(graph, inputs))
+                for spec, reference in zip(graph.outputs, expected, strict=True):
+                    distance.add(answers[spec.name], reference.numpy())
+                distance.examples += rows
+    return [judged(graph, distance) for graph, distance in zip(graphs, found, strict=True)]
+
+
+@dataclass
+class Distance:
+    """The largest difference so far, the same in units of the last place, and the largest expected value."""
+
+    worst: float = 0.0
+    ulps: float = 0.0
+    largest: float = 1.0
+    examples: int = 0
+
+    def add(self, found: Array, expected: Array) -> None:
+        """Take in one output."""
+        if found.shape != expected.shape or not np.isfinite(found).all():
+            self.worst = self.ulps = math.inf
+            return
+        apart = np.abs(found.astype(np.float64) - expected)
+        ulps = apart / np.spacing(np.abs(expected).astype(np.float32))
+        self.worst, self.ulps = max(self.worst, float(apart.max())), max(self.ulps, float(ulps.max()))
+        self.largest = max(self.largest, float(np.abs(expected).max()))
+
+
+def judged(graph: Graph, found: Distance) -> Parity:
+    """The record of a distance. Raises `ExportError` beyond the tolerance."""
+    allowed = tolerance(graph, found.largest)
+    if not found.worst <= allowed:
+        problem = f"differs from torch by {found.worst:.3g}, rounding explains {allowed:.3g}"
         raise ExportError(
             problem, where=f"graph {graph.name}", remedy="the exported graph computes something else"
         )
-    return Parity(max_abs_error=worst, max_ulp_error=ulps, tolerance=allowed, examples=examples)
-
-
-def distance(found: Array, expected: Array) -> tuple[float, float, float]:
-    """Largest difference, the same in units of the last place, and the largest expected value."""
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return math.inf, math.inf, 1.0
-    apart = np.abs(found.astype(np.float64) - expected)
-    ulps = apart / np.spacing(np.abs(expected).astype(np.float32))
-    return float(apart.max()), float(ulps.max()), float(np.abs(expected).max())
+    return Parity(
+        max_abs_error=found.worst, max_ulp_error=found.ulps, tolerance=allowed, examples=found.examples
+    )
 
 
 def tolerance(graph: Graph, largest: float) -> float:

@@ -231,6 +231,7 @@ class Transformer(GenerativeModel):
             head_dim=cached_head_dim(c),
             start_token=c.start_token,
             end_tokens=c.end_tokens,
+            standard_graph="next_token_standard",
         )
 
     def sample_spec(self) -> TensorSpec:

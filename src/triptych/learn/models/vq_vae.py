@@ -251,6 +251,7 @@ class VQVAE(GenerativeModel):
             input="indices",
             output="x",
             condition=next(iter(label_spec(self.config.classes)), None),
+            standard_graph="prior_standard",
         )
 
     def sample_spec(self) -> TensorSpec:
