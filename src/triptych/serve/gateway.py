@@ -68,7 +68,7 @@ class Dispatch(Handler):
         answers = await generation.pool.run(
             [message.data for message in messages], deadline_s=max(deadlines, default=None)
         )
-        self._pace.note(len(messages))
+        self._pace.note()
         metrics.compute_duration.observe(asyncio.get_running_loop().time() - started_at_s)
         for message, answer in zip(messages, answers, strict=True):
             if isinstance(answer, Failure):
@@ -112,7 +112,8 @@ class Gateway:
             shutdown_s=settings.drain.shutdown_s,
             max_deliveries=queue.max_deliveries,
         )
-        self._pace = Pace(lambda: len(self._producer) > 0)
+        self._accepted = 0
+        self._pace = Pace(lambda: self._accepted - self.generation.open, lambda: len(self._producer) > 0)
         dispatch = Dispatch(lambda: self.generation, metrics, self._pace)
         self.pipeline = Pipeline(dispatch, self._producer, options, on_event=log_trouble)
         self._deadlines = Deadlines()
@@ -171,6 +172,7 @@ class Gateway:
         )
         self._producer.offer(ticket.message)
         generation.enter()
+        self._accepted += 1
         self._deadlines.add(ticket)
         return ticket
 

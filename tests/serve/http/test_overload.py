@@ -179,7 +179,7 @@ async def test_a_body_that_was_only_offered_is_declined_with_the_connection() ->
 @pytest.mark.anyio
 async def test_retry_after_is_how_long_the_queue_takes() -> None:
     async with crowd() as made:
-        made.gateway._pace._done, made.gateway._pace._elapsed_s = 10.0, 2.0
+        made.gateway._pace._left, made.gateway._pace._elapsed_s = 10.0, 2.0
         error = made.gateway.overload(time.monotonic() + 0.1)
         assert error is not None
         assert error.retry_after_s == -(-(made.gateway.generation.open + 1) * 2 // 10)

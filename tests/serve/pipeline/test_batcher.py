@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triptych.errors import DeadlineExceeded
 from triptych.serve.pipeline.acknowledger import NoopAcknowledger
 from triptych.serve.pipeline.batcher import Batcher
 from triptych.serve.pipeline.handler import Handler
@@ -165,5 +166,48 @@ def test_every_message_leaves_once_in_a_batch_of_its_key_within_the_size(message
                 assert [m.data for m in batch] == sorted(m.data for m in batch)
             assert batcher.room == batcher.options.max_demand
             assert sum(ledger.statistics().batches.values()) == len(batches)
+
+    asyncio.run(law())
+
+
+@pytest.mark.anyio
+async def test_what_would_expire_while_its_batch_is_computed_is_left_out_as_far_as_that_helps():
+    async with running(batch_size=8) as (batcher, put, _):
+        batcher.note(rows=1, elapsed_s=100.0)
+        now_s = asyncio.get_running_loop().time()
+        hasty, tight, patient = (message(s, deadline_s=now_s + s) for s in (150.0, 250.0, 1000.0))
+        await put(patient, hasty, tight, message("any time"))
+        batch, info = batcher.take()
+        assert [m.data for m in batch] == [1000.0, "any time"]
+        assert info.rows == 2
+        assert [type(m.error) for m in (hasty, tight)] == [DeadlineExceeded] * 2
+        assert hasty.acknowledged
+        assert tight.acknowledged
+
+
+@pytest.mark.anyio
+async def test_of_work_that_is_all_too_late_one_is_computed_and_shows_whether_it_is():
+    async with running(batch_size=8) as (batcher, put, _):
+        batcher.note(rows=1, elapsed_s=1000.0)
+        now_s = asyncio.get_running_loop().time()
+        await put(*(message(s, deadline_s=now_s + s) for s in (100.0, 300.0, 200.0)))
+        assert taken(batcher) == ([300.0], "idle")
+        batcher.note(rows=1, elapsed_s=10.0)
+        await put(*(message(s, deadline_s=now_s + s) for s in (100.0, 300.0, 200.0)))
+        assert taken(batcher) == ([100.0, 300.0, 200.0], "idle")
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.none() | st.floats(1.0, 100.0)), min_size=1, max_size=20))
+def test_all_but_a_lone_one_have_the_time_that_their_batch_takes(works):
+    async def law():
+        async with running(batch_size=1000, max_demand=1000) as (batcher, put, _):
+            batcher.note(rows=1, elapsed_s=1.0)
+            now_s = asyncio.get_running_loop().time()
+            messages = [message(0, rows=rows, deadline_s=s and now_s + s) for rows, s in works]
+            await put(*messages)
+            batch, info = batcher.take()
+            in_time = [m.deadline_s is None or m.deadline_s > now_s + info.rows for m in batch]
+            assert all(in_time) or len(batch) == 1
+            assert all(m in batch or m.acknowledged for m in messages)
 
     asyncio.run(law())

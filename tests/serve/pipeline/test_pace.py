@@ -15,13 +15,14 @@ class Crowd:
     """A clock, and whether work waits."""
 
     def __init__(self) -> None:
-        self.now_s, self.waits = 100.0, True
-        self.pace = Pace(lambda: self.waits, lambda: self.now_s)
+        self.now_s, self.waits, self.gone = 100.0, True, 0
+        self.pace = Pace(lambda: self.gone, lambda: self.waits, lambda: self.now_s)
 
     def does(self, count: int, elapsed_s: float, *, waits: bool = True) -> None:
         self.now_s += elapsed_s
         self.waits = waits
-        self.pace.note(count)
+        self.gone += count
+        self.pace.note()
 
 
 def test_nothing_is_known_before_work_has_waited_from_one_batch_to_the_next() -> None:

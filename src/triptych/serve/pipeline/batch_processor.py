@@ -64,6 +64,8 @@ class BatchProcessor:
                 self._ledger.redelivered(message)
         first = messages[0]
         info = BatchInfo(self._batcher.name, first.batch_key, rows_of(messages), len(messages), self._reason)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         try:
             await self._handler.handle_batch(self._batcher.name, messages, info)
         except WorkerDied as error:
@@ -77,6 +79,7 @@ class BatchProcessor:
                 raise
             self._fail(messages, error)
         else:
+            self._batcher.note(info.rows, loop.time() - began_s)
             self._finish(messages)
 
     async def _after_exception(self, messages: list[Message], error: Exception) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Hashable
 
+from triptych.errors import DeadlineExceeded
 from triptych.serve.pipeline.handler import BatchInfo, EmitReason
 from triptych.serve.pipeline.ledger import Ledger
 from triptych.serve.pipeline.message import Message, rows_of
 from triptych.serve.pipeline.options import BatcherOptions
+
+SLOWER = 1.05  # how much slower than the fastest batch the next one may be, and be the measure
 
 
 class Group:
@@ -47,6 +51,7 @@ class Batcher:
         self.draining = False
         self._ledger = ledger
         self._inbox: deque[Message] = deque()
+        self._row_s = 0.0  # what a row took in the fastest of the last batches
         self._rows = 0  # in the inbox and in groups
         self._open: dict[Hashable, Group] = {}  # in the order of their first message
         self._ready: deque[Group] = deque()  # full or due, in the order they became so
@@ -97,12 +102,33 @@ class Batcher:
                 message.place = None
             alive, dead = self._ledger.split(group.messages)
             self._ledger.finish(dead)
+            alive = self._leave_out_doomed(alive)
             if alive:
                 self._wake_taker()
                 info = BatchInfo(self.name, group.key, rows_of(alive), len(alive), reason)
                 self._ledger.emitted(info)
                 return alive, info
         return None
+
+    def note(self, rows: int, elapsed_s: float) -> None:
+        """A batch of so many rows took so long."""
+        self._row_s = min(elapsed_s / rows, self._row_s * SLOWER if self._row_s else math.inf)
+
+    def _leave_out_doomed(self, messages: list[Message]) -> list[Message]:
+        """Fail those that would expire while the batch is computed, the first to expire first, until all that
+        are left have the time it takes. The last one is computed in any case: it shows how long that takes.
+        """
+        now_s, rows = asyncio.get_running_loop().time(), rows_of(messages)
+        doomed: list[Message] = []
+        for message in sorted(messages, key=lambda m: math.inf if m.deadline_s is None else m.deadline_s):
+            enough = message.deadline_s is None or message.deadline_s > now_s + rows * self._row_s
+            if enough or len(doomed) == len(messages) - 1:
+                break
+            rows -= message.rows
+            doomed.append(message)
+            message.failed(DeadlineExceeded("too little time was left to compute it", where="pipeline"))
+        self._ledger.finish(doomed)
+        return [message for message in messages if message.status == "pending"] if doomed else messages
 
     def drain(self) -> None:
         """Hand out unfilled batches: nothing more will come."""
