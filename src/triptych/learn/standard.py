@@ -165,7 +165,7 @@ def turned(write: Writer, x: str, places: Places) -> str:
     first, second = write.split(x, [places.width // 2] * 2)
     ahead = write("Sub", write("Mul", first, cos), write("Mul", second, sin))
     behind = write("Add", write("Mul", second, cos), write("Mul", first, sin))
-    return write("Concat", ahead, behind, axis=-1)  # (attention.rotary)
+    return write("Concat", ahead, behind, axis=-1)
 
 
 def cached(write: Writer, new: str, past: str, present: str, places: Places) -> str:

@@ -21,7 +21,7 @@ from triptych.serve.http.refusal import Refusal, native_body
 from triptych.serve.settings import Http
 
 MAX_HEADER_BYTES = 64 * 1024
-LINGER_S = 0.25  # by this an idle connection outlives the listener: a request may be on its way
+LINGER_S = 1.0  # by this an idle connection outlives the listener: a request may be on its way
 STATUS_LINE = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
