@@ -65,7 +65,7 @@ class AmqpLink:
         on_up, on_lost: called when the connection has come up, and when it is gone: tags are void then.
 
     Attributes:
-        created: queues that this connection found missing, and declared.
+        created: queues found missing, and declared, since the link was last up; `on_up` is the last to see them.
         reconnects: how often it came up again.
     """
 
@@ -262,6 +262,7 @@ class AmqpLink:
             self._up.set()
             log.info("RabbitMQ at %s: up, and a message came through", self.where)
             self._on_up()
+            self.created.clear()
             self._why = await self._watch()
             self._up.clear()
             log.error("RabbitMQ at %s: lost: %s", self.where, self._why)
@@ -270,7 +271,6 @@ class AmqpLink:
 
     async def _connect(self) -> None:
         self._broken = asyncio.get_running_loop().create_future()
-        self.created.clear()
         url = aio_pika.connection.make_url(self.url)
         if "heartbeat" not in url.query:
             url = url.update_query(heartbeat=self.options.heartbeat_s)

@@ -57,7 +57,7 @@ class RabbitIntake:
         consume = [Consumption(self._names.results, self._intaking.arrived, prefetch=INTAKE)]
         self.link = AmqpLink(url, rabbit, self._on_declare, consume, on_up=self._on_up, on_lost=self._on_lost)
         self._chores = Chores()
-        self._storing: dict[str, asyncio.Future[None]] = {}
+        self._storing: dict[str, asyncio.Event] = {}  # sent, and not written down yet
 
     async def start(self) -> RabbitIntake:
         """Begin to connect."""
@@ -112,12 +112,12 @@ class RabbitIntake:
     @contextmanager
     def _being_stored(self, id: str) -> Iterator[None]:
         """Meanwhile what comes for `id` waits: a worker may be quicker than the store."""
-        stored = self._storing[id] = asyncio.get_running_loop().create_future()
+        stored = self._storing[id] = asyncio.Event()
         try:
             yield
         finally:
             del self._storing[id]
-            stored.set_result(None)
+            stored.set()
 
     async def _on_declare(self, link: AmqpLink) -> None:
         names, expires_ms = self._names, int(self.options.retention_s * 1000)
@@ -137,21 +137,30 @@ class RabbitIntake:
 
     async def _send_unfinished(self) -> None:
         """A queue had been lost: send again what has not ended. What runs twice has one result."""
+        for stored in list(self._storing.values()):  # the lost queue may have confirmed these
+            await stored.wait()
         records = await self._store.unfinished()
         if records:
             log.error("RabbitMQ had lost a queue: %d unfinished jobs are sent again", len(records))
         for record in records:
+            await self._send_again(record)
+
+    async def _send_again(self, record: Record) -> None:
+        """Send it as soon as RabbitMQ takes it."""
+        while True:
             try:
-                await self._send(record.id, record.body)
+                return await self._send(record.id, record.body)
             except (BrokerUnavailable, Overloaded) as error:
-                log.error("job %s could not be sent again: %s", record.id, error)
+                log.error("job %s could not be sent again yet: %s", record.id, error)
+            await asyncio.sleep(self.link.options.backoff_s)
+            await self.link.wait_up()
 
     async def _note(self, message: DeliveredMessage) -> None:
         """Write down what a worker, or RabbitMQ, says of a job."""
         properties = message.header.properties
         id, kind, headers = properties.message_id or "", properties.message_type, properties.headers or {}
         if id in self._storing:
-            await self._storing[id]
+            await self._storing[id].wait()
         deliveries = int(str(headers.get("deliveries", headers.get("x-delivery-count", 0))))
         if kind == RECREATED:
             self._chores.start(self._send_unfinished())
