@@ -75,8 +75,8 @@ def opened(kind, request, tmp_path):
             return
         rabbit = RabbitOptions(prefix=f"test-{secrets.token_hex(4)}", backoff_s=0.05)
         intake = await RabbitIntake(url, store, options, rabbit).start()
+        await intake.link.wait_up(10)  # both at once would both find the queues missing, and send twice
         source = await RabbitSource(url, options, rabbit).start()
-        await intake.link.wait_up(10)
         await source.link.wait_up(10)
 
         async def lose() -> None:

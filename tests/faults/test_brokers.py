@@ -189,8 +189,8 @@ async def ends(server, **rabbit):
     bounds = BrokerOptions(max_deliveries=50)
     store = await SqliteBroker(options=bounds).start()
     intake = await RabbitIntake(server.url, store, bounds, options).start()
-    source = await RabbitSource(server.url, bounds, options).start()
     await intake.link.wait_up(20)
+    source = await RabbitSource(server.url, bounds, options).start()
     await source.link.wait_up(20)
     yield intake, source, options
     await source.close()

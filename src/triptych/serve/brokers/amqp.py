@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -65,7 +66,8 @@ class AmqpLink:
         on_up, on_lost: called when the connection has come up, and when it is gone: tags are void then.
 
     Attributes:
-        created: queues found missing, and declared, since the link was last up; `on_up` is the last to see them.
+        created: queues found missing, and declared, since it was last up; `on_up` is the last to see them.
+        token: tells this link from all others.
         reconnects: how often it came up again.
     """
 
@@ -80,7 +82,7 @@ class AmqpLink:
         on_lost: Callable[[], object] = lambda: None,
     ) -> None:
         self.url, self.options, self.created = url, options, set[str]()
-        self.reconnects = 0
+        self.reconnects, self.token = 0, secrets.token_hex(8)
         self._declare, self._consume, self._on_up, self._on_lost = declare, consume, on_up, on_lost
         self._connection: AbstractConnection | None = None
         self._publisher: Channel | None = None

@@ -163,7 +163,8 @@ class RabbitIntake:
             await self._storing[id].wait()
         deliveries = int(str(headers.get("deliveries", headers.get("x-delivery-count", 0))))
         if kind == RECREATED:
-            self._chores.start(self._send_unfinished())
+            if id != self.link.token:  # what this link made anew was seen to when it came up
+                self._chores.start(self._send_unfinished())
         elif kind == RUNNING:
             await self._store.mark_running(id, deliveries)
         elif kind in (DONE, FAILED):

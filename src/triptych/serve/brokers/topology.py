@@ -51,4 +51,5 @@ async def declare_jobs(link: AmqpLink, names: Names, options: BrokerOptions) -> 
     await link.declare_queue(names.jobs, arguments)
     await link.bind(names.jobs, names.work)
     if names.jobs in link.created:  # whoever finds it gone tells every gateway to send its jobs again
-        await link.tell(names.gateways, Basic.Properties(message_type=RECREATED, delivery_mode=PERSISTENT))
+        told = Basic.Properties(message_id=link.token, message_type=RECREATED, delivery_mode=PERSISTENT)
+        await link.tell(names.gateways, told)
