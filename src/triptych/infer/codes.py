@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +12,9 @@ from triptych.bundle import noise
 from triptych.bundle.manifest import CodeSampler
 from triptych.errors import InputError
 from triptych.infer.choosing import choose
+from triptych.infer.graph_runner import GraphRunner
 from triptych.infer.inputs import check_tensor
 from triptych.infer.request import GenerationRequest
-
-if TYPE_CHECKING:
-    from triptych.infer.engine import Engine
 
 Array = np.ndarray
 
@@ -26,7 +24,7 @@ AS_THE_PRIOR_HAS_IT = GenerationRequest(prompt=())  # temperature 1, nothing lef
 
 
 def sample(
-    engine: Engine,
+    engine: GraphRunner,
     sampler: CodeSampler,
     seeds: Sequence[int],
     indices: Sequence[int],
@@ -46,7 +44,7 @@ def sample(
 
 
 def draw(
-    engine: Engine, sampler: CodeSampler, seeds: Sequence[int], indices: Sequence[int], start: Array
+    engine: GraphRunner, sampler: CodeSampler, seeds: Sequence[int], indices: Sequence[int], start: Array
 ) -> Array:
     """A grid for each (seed, index) after its first token, int64 of shape (n, *code_shape): code after code,
     each as likely as the prior has it.
@@ -63,7 +61,7 @@ def draw(
     return grids.reshape(-1, *sampler.code_shape)
 
 
-def encode(engine: Engine, x: Any, condition: object | None) -> Array:
+def encode(engine: GraphRunner, x: Any, condition: object | None) -> Array:
     """The grid of each example, int64 of shape (n, *code_shape)."""
     refuse(condition)
     graph = engine.graph(ENCODE)
@@ -71,7 +69,7 @@ def encode(engine: Engine, x: Any, condition: object | None) -> Array:
     return engine.run_rows(ENCODE, inputs)[graph.outputs[0].name]
 
 
-def decode(engine: Engine, sampler: CodeSampler, grids: Any, condition: object | None) -> Array:
+def decode(engine: GraphRunner, sampler: CodeSampler, grids: Any, condition: object | None) -> Array:
     """The sample of each grid, (n, *sample_shape)."""
     refuse(condition)
     graph = engine.graph(sampler.decode_graph)

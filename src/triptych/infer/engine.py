@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from types import TracebackType
-from typing import Any, Literal, Unpack, overload
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from triptych.bundle import noise, reader
+from triptych.bundle import noise
 from triptych.bundle.condition import LABEL, row_labels
-from triptych.bundle.manifest import (
-    TOKENIZER,
-    CodeSampler,
-    GraphRecord,
-    LatentSampler,
-    Manifest,
-    TextSampler,
-    TokenSampler,
-)
-from triptych.errors import InputError, NotFoundError, nearest
+from triptych.bundle.manifest import CodeSampler, LatentSampler, TextSampler
+from triptych.errors import InputError
 from triptych.infer import codes, latents
-from triptych.infer.backend import Backend
-from triptych.infer.decoding import PREFIX_BYTES, DecodeLoop, prompt_tokens
-from triptych.infer.generation import Generation, GenerationStream, as_request, best, check_choices
-from triptych.infer.inputs import check
-from triptych.infer.request import GenerationRequest, GenerationSettings
-from triptych.infer.rows import pad, split
-from triptych.infer.text import Tokenizer
+from triptych.infer.text_generator import TextGenerator
 
 Array = np.ndarray
 
-SLOTS, MAX_SAMPLES, STREAM_BATCH = 16, 1_000_000, 1024
+MAX_SAMPLES, STREAM_BATCH = 1_000_000, 1024
 TRAVERSAL = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 
@@ -47,81 +30,11 @@ def rows_of(
     return row_labels({LABEL: list(labels)}, len(indices), classes) or ()
 
 
-class Engine:
+class Engine(TextGenerator):
     """Runs one bundle. The same request gives the same bytes, whatever else is computed beside it.
 
     `run`, `run_rows` and `sample_rows` may be called from several threads at once.
     """
-
-    def __init__(self, bundle: reader.Bundle, backend: Backend, token_graph: str | None = None) -> None:
-        """`token_graph` is the one of several next-token graphs to use; the plain one by default."""
-        self.manifest: Manifest = bundle.manifest
-        self.backend = backend
-        sampler = bundle.manifest.sampler
-        self.token_graph = token_graph or sampler.graph
-        self._folder, self._tokenizer_json, self._weights = bundle.folder, bundle.tokenizer, bundle.weights
-        self._graphs = {graph.name: graph for graph in bundle.manifest.graphs}
-
-    def open(self) -> None:
-        """Get every graph ready, so that no first call is slow.
-
-        Raises `BundleRefused` if one cannot be opened.
-        """
-        sampler = self.manifest.sampler
-        unused: set[str] = set()
-        if isinstance(sampler, TokenSampler):
-            unused = {sampler.graph, sampler.standard_graph}
-        if isinstance(sampler, TextSampler):
-            _ = self.tokenizer
-            unused |= {found.graph for found in sampler.precisions}
-        for graph in self._graphs.keys() - (unused - {self.token_graph}):
-            self.backend.open(graph)
-
-    def graph(self, name: str) -> GraphRecord:
-        """What the manifest says of a graph. Raises `NotFoundError`."""
-        if name not in self._graphs:
-            valid, remedy = ", ".join(self._graphs), nearest(name, self._graphs)
-            raise NotFoundError(
-                f"has no graph {name!r}", where=self.manifest.name, valid=valid, remedy=remedy
-            )
-        return self._graphs[name]
-
-    def check(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """The inputs of a graph as arrays of the right dtype. Raises `NotFoundError`, `InputError`."""
-        return check(self.graph(graph), inputs)
-
-    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """Run a graph: named arrays in, named arrays out. Raises `NotFoundError`, `InputError`.
-
-        >>> engine.run("decode", {"z": z})["x"]  # doctest: +SKIP
-        """
-        return self.run_rows(graph, self.check(graph, inputs))
-
-    def run_rows(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run a graph on inputs that `check` returned, in batches of its backend's `row_buckets`.
-
-        A row's outputs depend on that row's inputs alone: rows of several requests may be stacked.
-        """
-        buckets = self.backend.row_buckets(self.graph(graph).name)
-        if not buckets:
-            return self.backend.run(graph, inputs)
-        rows = len(next(iter(inputs.values())))
-        parts = [
-            self.backend.run(graph, {name: pad(array[held], size) for name, array in inputs.items()})
-            for held, size in split(rows, buckets)
-        ]
-        if len(parts) == 1:
-            return {name: array[:rows] for name, array in parts[0].items()}
-        return {name: np.concatenate([part[name] for part in parts])[:rows] for name in parts[0]}
-
-    def tensor(self, name: str) -> Array:
-        """A tensor of the bundle, not writable. Raises `NotFoundError`."""
-        extents = self._weights.extents
-        if name not in extents:
-            raise NotFoundError(
-                f"has no tensor {name!r}", where=self.manifest.name, remedy=nearest(name, extents)
-            )
-        return self._weights.array(extents[name])
 
     def sample(
         self, n: int, *, seed: int = 0, condition: object | None = None, truncation: float | None = None
@@ -277,125 +190,3 @@ class Engine:
         Raises: InputError, also for a model without a likelihood, such as a GAN.
         """
         return latents.log_prob(self, x, samples, seed, condition)
-
-    @overload
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        n: None = None,
-        best_of: int | None = None,
-        stream: Literal[False] = False,
-        **settings: Unpack[GenerationSettings],
-    ) -> Generation: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        n: int,
-        best_of: int | None = None,
-        stream: Literal[False] = False,
-        **settings: Unpack[GenerationSettings],
-    ) -> list[Generation]: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        n: None = None,
-        best_of: None = None,
-        stream: Literal[True],
-        **settings: Unpack[GenerationSettings],
-    ) -> GenerationStream: ...
-
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        n: int | None = None,
-        best_of: int | None = None,
-        stream: bool = False,
-        **settings: Unpack[GenerationSettings],
-    ) -> Generation | list[Generation] | GenerationStream:
-        """Go on from `prompt`, text or token ids; `GenerationRequest` has the other settings.
-
-        Args:
-            n: how many texts to return, as a list: choice i is that of (seed, index + i). One text, and no
-                list, if it is not given.
-            best_of: how many to make, of which those with the highest log-probability per token are returned.
-            stream: give pieces of text as they are made; together they are the text.
-
-        Raises: InputError, also for a model that is not a text model.
-        """
-        request = as_request(prompt, settings)
-        length = len(prompt_tokens(self.tokenizer, request))
-        returned, made = check_choices(n, best_of, stream)
-        if stream:
-            loop = self.decode_loop(slots=1, prefix_bytes=0)
-            return GenerationStream(loop, request, Generation.of(request, length))
-        choices = best(self.decode_loop(min(SLOTS, made)), request, length, returned, made)
-        return choices[0] if n is None else choices
-
-    def decode_loop(self, slots: int = SLOTS, prefix_bytes: int = PREFIX_BYTES) -> DecodeLoop:
-        """A new loop that decodes up to `slots` sequences at once, and keeps prompts it has read in
-        `prefix_bytes` of memory.
-
-        Raises `InputError` for a model without text.
-        """
-        sampler, tokenizer = self.text_sampler, self.tokenizer
-        ends, decoder = sampler.end_tokens, self.backend.decoder(self.token_graph, slots)
-        return DecodeLoop(decoder, tokenizer, sampler.block_size, self._score, ends, prefix_bytes)
-
-    def _score(self, tokens: Sequence[int]) -> Array:
-        """The logits after each of `tokens`, (T, V)."""
-        logits: Array = self.run(self.text_sampler.score_graph, {"tokens": [list(tokens)]})["logits"][0]
-        return logits
-
-    @property
-    def text_sampler(self) -> TextSampler:
-        """How this model draws text. Raises `InputError` for a model without text."""
-        if not isinstance(self.manifest.sampler, TextSampler):
-            raise InputError("does not generate text", where=self.manifest.name, remedy="use sample")
-        return self.manifest.sampler
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The bundle's tokenizer. Raises `InputError` for a model without text."""
-        vocab_size, start = self.text_sampler.vocab_size, self.text_sampler.start_token
-        assert self._tokenizer_json is not None  # the reader refuses a text bundle without one
-        return Tokenizer(
-            self._tokenizer_json, vocab_size, where=str(self._folder / TOKENIZER), start_token=start
-        )
-
-    def _sample_tokens(self, seeds: Sequence[int], indices: Sequence[int]) -> Array:
-        """Rows of token ids as long as a sample is: the start token, and what is drawn after it."""
-        spec, sampler = self.manifest.sample, self.text_sampler
-        length = math.prod(map(int, spec.shape))
-        decoder = self.backend.decoder(self.token_graph, min(SLOTS, len(seeds)))
-        loop = DecodeLoop(decoder, self.tokenizer, sampler.block_size, self._score)  # goes on after an end
-        made: dict[int, list[int]] = {}
-        for seed, index in zip(seeds, indices, strict=True):
-            request = GenerationRequest(
-                prompt=(sampler.start_token,), max_tokens=length, seed=seed, index=index
-            )
-            made[loop.add(request)] = [sampler.start_token]
-        while len(loop):
-            for event in loop.step():
-                made[event.id].append(event.token_id)
-        rows = [row[:length] for row in made.values()]
-        return np.array(rows, dtype=spec.dtype).reshape(len(rows), *map(int, spec.shape))
-
-    def close(self) -> None:
-        """Let go of sessions and mapped files."""
-        self.backend.close()
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

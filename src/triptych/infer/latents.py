@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,10 +13,8 @@ from triptych.bundle.condition import row_labels
 from triptych.bundle.manifest import CodeSampler, GraphRecord, LatentSampler, TensorSpec
 from triptych.errors import InputError
 from triptych.infer import formulas
+from triptych.infer.graph_runner import GraphRunner
 from triptych.infer.inputs import check_tensor
-
-if TYPE_CHECKING:
-    from triptych.infer.engine import Engine
 
 Array = np.ndarray
 
@@ -33,7 +31,7 @@ class Posterior(NamedTuple):
     log_var: Array
 
 
-def encode(engine: Engine, x: Any, condition: object | None) -> Posterior:
+def encode(engine: GraphRunner, x: Any, condition: object | None) -> Posterior:
     """See `Engine.encode`."""
     sampler, graph = latent_sampler(engine), encoder(engine)
     x = check_tensor(graph.name, graph.inputs[0], x, {})
@@ -42,7 +40,7 @@ def encode(engine: Engine, x: Any, condition: object | None) -> Posterior:
     return Posterior(outputs[MEAN], outputs[LOG_VAR])
 
 
-def decode(engine: Engine, z: Any, condition: object | None) -> Array:
+def decode(engine: GraphRunner, z: Any, condition: object | None) -> Array:
     """See `Engine.decode`."""
     sampler = latent_sampler(engine)
     graph = engine.graph(sampler.graph)
@@ -52,7 +50,7 @@ def decode(engine: Engine, z: Any, condition: object | None) -> Array:
 
 
 def interpolate(
-    engine: Engine, a: Any, b: Any, steps: int, spherical: bool, condition: object | None
+    engine: GraphRunner, a: Any, b: Any, steps: int, spherical: bool, condition: object | None
 ) -> Array:
     """See `Engine.interpolate`."""
     start, end = (one_latent(engine, "interpolate", name, value) for name, value in (("a", a), ("b", b)))
@@ -63,7 +61,7 @@ def interpolate(
 
 
 def traversal(
-    engine: Engine,
+    engine: GraphRunner,
     z: Any,
     dimensions: Sequence[int] | None,
     values: Sequence[float],
@@ -84,7 +82,7 @@ def traversal(
     return made.reshape(len(chosen), len(settings), *made.shape[1:])
 
 
-def log_prob(engine: Engine, x: Any, samples: int, seed: int, condition: object | None) -> Array:
+def log_prob(engine: GraphRunner, x: Any, samples: int, seed: int, condition: object | None) -> Array:
     """See `Engine.log_prob`."""
     sampler, count = latent_sampler(engine), whole("samples", samples, 1, MAX_DRAWS)
     likelihood = engine.manifest.config.get("likelihood")
@@ -116,7 +114,7 @@ def log_prob(engine: Engine, x: Any, samples: int, seed: int, condition: object 
     return np.concatenate(bounds)
 
 
-def pixel_log_var(engine: Engine) -> float:
+def pixel_log_var(engine: GraphRunner) -> float:
     """The Gaussian likelihood's log-variance of a pixel: learned, or fixed by the config's sigma."""
     sigma = engine.manifest.config.get("sigma")
     learned = float(engine.tensor(PIXEL_LOG_VAR)) if sigma == "learned" else 2 * math.log(sigma or 1.0)
@@ -134,7 +132,7 @@ def flat(array: Array) -> Array:
     return array.reshape(len(array), -1).astype(np.float64)
 
 
-def latent_sampler(engine: Engine) -> LatentSampler:
+def latent_sampler(engine: GraphRunner) -> LatentSampler:
     """How this model draws from latents. Raises `InputError` for a model of text or of codes."""
     if isinstance(engine.manifest.sampler, CodeSampler):
         remedy = "use sample, encode, decode or reconstruct"
@@ -144,7 +142,7 @@ def latent_sampler(engine: Engine) -> LatentSampler:
     return engine.manifest.sampler
 
 
-def encoder(engine: Engine) -> GraphRecord:
+def encoder(engine: GraphRunner) -> GraphRecord:
     """The graph from an example to its latents. Raises `InputError` for a model without one."""
     graphs = {graph.name: graph for graph in engine.manifest.graphs}
     if ENCODE not in graphs:
@@ -168,7 +166,7 @@ def labels(sampler: LatentSampler, condition: object | None, rows: int) -> dict[
     return {sampler.condition.name: np.array(found, np.int64)}
 
 
-def one_latent(engine: Engine, where: str, name: str, value: Any) -> Array:
+def one_latent(engine: GraphRunner, where: str, name: str, value: Any) -> Array:
     """One latent, without a batch axis."""
     return check_tensor(where, TensorSpec(name=name, shape=latent_sampler(engine).latent_shape), value, {})
 
