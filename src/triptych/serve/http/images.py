@@ -11,9 +11,9 @@ from triptych.bundle.condition import LABEL, row_labels
 from triptych.bundle.pictures import is_image
 from triptych.errors import InputError
 from triptych.serve.catalog import Model
-from triptych.serve.http.exchange import Exchange, new_seed
+from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.native import check_limit, queue
-from triptych.serve.http.schemas import Body, Seed
+from triptych.serve.http.schemas import Body, Seed, new_seed
 from triptych.serve.work import IMAGES, JSON, SampleWork
 
 

@@ -12,9 +12,10 @@ from triptych.errors import BrokerUnavailable, ConflictError, InputError
 from triptych.serve.brokers.broker import Intake
 from triptych.serve.brokers.job import Job, Record
 from triptych.serve.catalog import Model
-from triptych.serve.http.exchange import Exchange, new_seed, parse
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.json_body import parse
 from triptych.serve.http.refusal import describe, encode, name_of, status_of
-from triptych.serve.http.schemas import CompletionBody, JobBody, RunBody, SampleBody
+from triptych.serve.http.schemas import CompletionBody, JobBody, RunBody, SampleBody, new_seed
 from triptych.serve.jobs.failures import decode_failure
 from triptych.serve.jobs.results import forms, write
 from triptych.serve.jobs.stored import Kind, StoredJob

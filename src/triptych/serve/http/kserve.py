@@ -14,11 +14,12 @@ from triptych.bundle.manifest import CodeSampler, GraphRecord, LatentSampler, Te
 from triptych.errors import InputError, NotFoundError
 from triptych.serve import kserve
 from triptych.serve.catalog import Model
-from triptych.serve.http.exchange import Exchange, check_depth, new_seed, parse
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.json_body import check_depth, parse
 from triptych.serve.http.native import check_limit, queue, watch_task
 from triptych.serve.http.openai import as_works
 from triptych.serve.http.refusal import Headers, encode
-from triptych.serve.http.schemas import CompletionBody, SampleBody
+from triptych.serve.http.schemas import CompletionBody, SampleBody, new_seed
 from triptych.serve.http.streaming import collect
 from triptych.serve.kserve import InferBody
 from triptych.serve.work import JSON, KSERVE, InferWork, SampleWork

@@ -12,9 +12,10 @@ import msgspec
 from triptych.bundle.condition import row_labels
 from triptych.errors import InputError
 from triptych.serve.catalog import Model
-from triptych.serve.http.exchange import Exchange, check_depth, new_seed, parse
+from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.json_body import check_depth, parse
 from triptych.serve.http.refusal import Headers, encode
-from triptych.serve.http.schemas import RunBody, SampleBody
+from triptych.serve.http.schemas import RunBody, SampleBody, new_seed
 from triptych.serve.http.streaming import collect
 from triptych.serve.work import JSON, NPY, PNG, TEXT, RunWork, SampleWork, TextWork, Work
 

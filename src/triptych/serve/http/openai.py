@@ -13,10 +13,10 @@ import msgspec
 
 from triptych.errors import InputError, TriptychError
 from triptych.serve.catalog import Model
-from triptych.serve.http.exchange import Exchange, new_seed
+from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.native import check_limit, watch_task
 from triptych.serve.http.refusal import encode, openai_body, status_of
-from triptych.serve.http.schemas import CompletionBody, Token
+from triptych.serve.http.schemas import CompletionBody, Token, new_seed
 from triptych.serve.http.streaming import Choice, collect, pieces
 from triptych.serve.work import EVENTS, JSON, TextPiece, TextWork
 

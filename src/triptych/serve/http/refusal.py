@@ -52,6 +52,9 @@ NAMES = {
     507: "insufficient_storage",
 }
 RETRY_AFTER_S = 1
+CLOSE = (b"connection", b"close")
+OPENAI_PATHS = ("/v1/completions", "/v1/images/generations", "/v1/models")
+KSERVE_PATHS = ("/v2/health/", "/v2/models/", "/v2/repository/")
 
 
 class Refusal(InputError):
@@ -90,6 +93,13 @@ def describe(error: Exception) -> tuple[str, str, str]:
     if error.where:
         message = f"{error.where}: {message}"
     return message, error.where, error.remedy
+
+
+def body_of(error: Exception, status: int, path: str) -> bytes:
+    """The error in the shape that the route of `path` speaks."""
+    if path in OPENAI_PATHS or (path.startswith("/v1/models/") and path.count("/") == 3):
+        return openai_body(error, status)
+    return (kserve_body if path.startswith(KSERVE_PATHS) else native_body)(error, status)
 
 
 def native_body(error: Exception, status: int) -> bytes:

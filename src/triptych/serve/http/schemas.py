@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -84,3 +85,8 @@ class CompletionBody(Body, frozen=True):
     stream_options: StreamOptions | None = None
     user: str | None = None
     suffix: Annotated[str, Meta(max_length=0)] | None = None
+
+
+def new_seed() -> int:
+    """A seed for a request that names none: below 2**53, so that every JSON reader keeps it exact."""
+    return random.getrandbits(53)

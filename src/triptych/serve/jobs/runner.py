@@ -45,7 +45,8 @@ class JobExchange(Exchange):
             b"content-length": b"%d" % len(job.content),
         }
         super().__init__(gateway, Nobody(), "POST", job.path, headers)
-        self.is_whole, self._body = True, job.content
+        self.feed(job.content)
+        self.feed_end()
         self.deadline_s = self.arrived_at_s + timeout_s
         self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 

@@ -1,0 +1,96 @@
+"""The body of a request while it comes in, within its limit."""
+
+from __future__ import annotations
+
+import asyncio
+
+from triptych.serve.http.refusal import CLOSE, Refusal
+
+
+class RequestBody:
+    """Collects the parts of one request's body.
+
+    Args:
+        headers: of the request.
+        limit_bytes: nothing is kept of a body larger than this.
+
+    Attributes:
+        is_whole: whether all of it is here.
+    """
+
+    __slots__ = ("_bytes", "_headers", "_is_too_large", "_limit_bytes", "_waiter", "is_whole")
+
+    def __init__(self, headers: dict[bytes, bytes], limit_bytes: int) -> None:
+        self.is_whole = False
+        self._headers, self._limit_bytes = headers, limit_bytes
+        self._bytes: bytes | bytearray = b""
+        self._is_too_large = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def feed(self, part: bytes) -> None:
+        """The next part."""
+        if self._is_too_large:
+            return
+        if len(self._bytes) + len(part) > self._limit_bytes:
+            self._is_too_large, self._bytes = True, b""
+            self._wake()
+        elif not self._bytes:
+            self._bytes = part
+        else:
+            if isinstance(self._bytes, bytes):
+                self._bytes = bytearray(self._bytes)
+            self._bytes += part
+
+    def feed_end(self) -> None:
+        """There are no more parts."""
+        self.is_whole = True
+        self._wake()
+
+    def cancel(self) -> None:
+        """The rest will never come: whoever waits for it is cancelled."""
+        if self._waiter is not None:
+            self._waiter.cancel()
+
+    def check_length(self) -> None:
+        """Raise Refusal: 411 without a length, 413 when it is, or says it will be, too large."""
+        length = self._headers.get(b"content-length")
+        if length is None and b"transfer-encoding" not in self._headers:
+            raise Refusal(
+                411, "there is no body", where="Content-Length", remedy="send a JSON object, `{}` at least"
+            )
+        if self._is_too_large:
+            raise too_large(self._limit_bytes + 1, self._limit_bytes)
+        if length is not None and int(length) > self._limit_bytes:
+            raise too_large(int(length), self._limit_bytes)
+
+    async def wait(self, deadline_s: float) -> None:
+        """Return once it is whole, or found too large.
+
+        Raises: Refusal (408) when it is not here by the deadline, on the loop's clock.
+        """
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self._waiter
+        except TimeoutError as error:
+            raise Refusal(408, "the body did not come in time", where="body", headers=[CLOSE]) from error
+
+    def whole(self) -> bytes:
+        """All of it, once it is whole; raises what `check_length` raises."""
+        self.check_length()
+        return bytes(self._bytes)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def too_large(size_bytes: int, limit_bytes: int) -> Refusal:
+    """413, and the connection is closed: the rest of the body is not read."""
+    return Refusal(
+        413,
+        f"has {size_bytes} bytes or more",
+        where="body",
+        valid=f"at most {limit_bytes} bytes",
+        headers=[CLOSE],
+    )
