@@ -2,75 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from triptych.cli import text_settings as flags
+
 if TYPE_CHECKING:
     from triptych.infer import Engine
 
 ENDINGS = (".png", ".npy", ".txt")
-SAMPLES, MAX_TOKENS = 16, 200
+SAMPLES = 16
+
+Bundle = Annotated[Path, typer.Argument(help="A bundle's folder.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to: a file ending in .png, .npy or .txt.")]
+Count = Annotated[int | None, typer.Option("--n", help=f"How many samples; {SAMPLES} if not given.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same bytes; 0 if not given.")]
+Condition = Annotated[
+    str | None,
+    typer.Option(
+        help="Conditional models: JSON such as '{\"label\": 3}', or a list of labels in place of 3."
+    ),
+]
+EngineName = Annotated[str, typer.Option("--engine", help="What computes: auto, onnxruntime or openvino.")]
+Precision = Annotated[str, typer.Option(help="f32, bf16, int8 (text), or auto: the fastest that is allowed.")]
 
 
 def sample(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Where to: a file ending in .png, .npy or .txt.")],
-    n: Annotated[int | None, typer.Option("--n", help=f"How many samples; {SAMPLES} if not given.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed gives the same bytes; 0 if not given.")
-    ] = None,
-    condition: Annotated[
-        str | None,
-        typer.Option(
-            help="Conditional models: JSON such as '{\"label\": 3}', or a list of labels in place of 3."
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Text: what to go on from; nothing if not given.")
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(help=f"Text: how many tokens; {MAX_TOKENS} if not given.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="Text: 0 takes the likeliest token; 1 if not given.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Text: only the k likeliest tokens; 0 is all.")] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(help="Text: only the likeliest tokens that together have this probability."),
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="Text: only tokens at least this probable beside the likeliest.")
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None, typer.Option(help="Text: above 1, tokens that were there before are less likely.")
-    ] = None,
-    frequency_penalty: Annotated[
-        float | None, typer.Option(help="Text: taken off a token's logit each time it was made.")
-    ] = None,
-    presence_penalty: Annotated[
-        float | None, typer.Option(help="Text: taken off a token's logit once it was made.")
-    ] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="Text: ends before this string; may be given several times.")
-    ] = None,
-    engine_name: Annotated[
-        str, typer.Option("--engine", help="What computes: auto, onnxruntime or openvino.")
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="f32, bf16, int8 (text), or auto: the fastest that is allowed.")
-    ] = "f32",
+    bundle: Bundle,
+    out: Out,
+    n: Count = None,
+    seed: Seed = None,
+    condition: Condition = None,
+    prompt: flags.Prompt = None,
+    max_tokens: flags.MaxTokens = None,
+    temperature: flags.Temperature = None,
+    top_k: flags.TopK = None,
+    top_p: flags.TopP = None,
+    min_p: flags.MinP = None,
+    repetition_penalty: flags.RepetitionPenalty = None,
+    frequency_penalty: flags.FrequencyPenalty = None,
+    presence_penalty: flags.PresencePenalty = None,
+    stop: flags.Stop = None,
+    engine_name: EngineName = "auto",
+    precision: Precision = "f32",
 ) -> None:
     """Draw samples and write them to a file."""
-    from triptych.cli.npy_stream import write_npy
-    from triptych.cli.text_settings import check_text_settings, refuse_text_settings
-    from triptych.errors import ConfigError, DataError, InputError
     from triptych.infer import load
 
-    given = {
+    text = {
+        "prompt": prompt,
         "max_tokens": max_tokens,
         "temperature": temperature,
         "top_k": top_k,
@@ -81,50 +65,73 @@ def sample(
         "presence_penalty": presence_penalty,
         "stop": tuple(stop) if stop else None,
     }
+    check_settings(out, n, seed, text)
+    count = n or (1 if temperature == 0 else SAMPLES)
+    with load(bundle, engine_name, precision=precision) as engine:
+        write(engine, out, count, seed or 0, condition, text)
+    print(f"{count} {'sample' if count == 1 else 'samples'} written to {out}")
+
+
+def check_settings(out: Path, n: int | None, seed: int | None, text: Mapping[str, Any]) -> None:
+    """Raise for an ending that is not known, no samples, and settings of `text` without effect."""
+    from triptych.errors import ConfigError, InputError
 
     if out.suffix not in ENDINGS:
         raise ConfigError(f"got {out.name!r}", where="--out", valid=f"a file ending in {', '.join(ENDINGS)}")
     if n is not None and n < 1:
         raise InputError(f"got {n}", where="--n", valid="an integer from 1")
-    is_text = out.suffix == ".txt"
-    if is_text:
-        check_text_settings(given, n, seed)
+    if out.suffix == ".txt":
+        flags.check_text_settings(text, n, seed)
     else:
-        refuse_text_settings({"prompt": prompt, **given})
-    count, seed = n or (1 if is_text and temperature == 0 else SAMPLES), seed or 0
-    with load(bundle, engine_name, precision=precision) as engine:
-        if is_text:
-            refuse_without_text(engine)
-            refuse_condition(condition)
-            content: bytes | None = texts(engine, count, seed, prompt or "", given).encode()
-        else:
-            content = picture(engine, count, seed, parsed(condition)) if out.suffix == ".png" else None
-        try:
-            if content is None:
-                write_npy(engine, out, count, seed, parsed(condition))
-            else:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_bytes(content)
-        except OSError as error:
-            raise DataError(f"cannot be written ({error.strerror})", where=str(out)) from error
-    print(f"{count} {'sample' if count == 1 else 'samples'} written to {out}")
+        flags.refuse_text_settings(text)
 
 
-def texts(engine: Engine, n: int, seed: int, prompt: str, given: Mapping[str, Any]) -> str:
+def write(
+    engine: Engine, out: Path, n: int, seed: int, condition: str | None, text: Mapping[str, Any]
+) -> None:
+    """Draw `n` samples, and write them as the ending of `out` says."""
+    from triptych.cli.npy_stream import write_npy
+
+    if out.suffix == ".npy":
+        given = parsed(condition)
+        with writing(out):
+            write_npy(engine, out, n, seed, given)
+        return
+    if out.suffix == ".txt":
+        refuse_without_text(engine)
+        refuse_condition(condition)
+        content = texts(engine, n, seed, text).encode()
+    else:
+        content = picture(engine, n, seed, parsed(condition))
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(content)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """A file that cannot be written is a DataError."""
+    from triptych.errors import DataError
+
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror})", where=str(out)) from error
+
+
+def texts(engine: Engine, n: int, seed: int, given: Mapping[str, Any]) -> str:
     """`n` continuations of a prompt, set apart by rules when there are several; `given` are fields of
     `GenerationRequest`, None where the default holds.
     """
     from triptych.infer import GenerationRequest
 
-    settings = {
-        "max_tokens": MAX_TOKENS,
-        **{name: value for name, value in given.items() if value is not None},
-    }
+    settings: dict[str, Any] = {"prompt": "", "max_tokens": flags.MAX_TOKENS}
+    settings |= {name: value for name, value in given.items() if value is not None}
     loop = engine.decode_loop(min(n, 16))
     made: dict[int, str] = {}
     for index in range(n):
-        request = GenerationRequest(prompt=prompt, seed=seed, index=index, **settings)
-        made[loop.add(request)] = prompt
+        request = GenerationRequest(seed=seed, index=index, **settings)
+        made[loop.add(request)] = settings["prompt"]
     while len(loop):
         for event in loop.step():
             made[event.id] += event.text
