@@ -14,6 +14,8 @@ import triptych
 from triptych.bundle import reader
 from triptych.bundle.rounded import is_rounded
 from triptych.errors import ConfigError
+from triptych.infer import packed_weights
+from triptych.infer.calibration import is_row_graph, trial
 from triptych.infer.selection import ENGINES
 from triptych.learn import VAE, VQVAE, WGANGP, Transformer
 from triptych.learn.data.text import character_tokenizer
@@ -131,3 +133,22 @@ def test_a_bundle_is_complete_and_shows_what_it_makes(exported):
     assert ("samples.txt" if text else "samples.png") in names
     assert text == ("tokenizer.json" in names)
     assert "# small" in (folder / "README.md").read_text()
+
+
+def test_packed_weights_from_the_cache_give_the_bytes_of_private_ones(exported, tmp_path, monkeypatch):
+    _, folder = exported
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(packed_weights, "MIN_BYTES", 0)
+    with (
+        triptych.load(folder, engine="onnxruntime") as private,
+        triptych.load(folder, engine="onnxruntime", share_weights=True) as shared,
+    ):
+        shared.open()
+        assert private.sample(9, seed=11).tobytes() == shared.sample(9, seed=11).tobytes()
+        for graph in filter(is_row_graph, private.manifest.graphs):
+            inputs = trial(private, graph, 8)
+            wanted, found = (each.run_rows(graph.name, inputs) for each in (private, shared))
+            assert {name: array.tobytes() for name, array in found.items()} == {
+                name: array.tobytes() for name, array in wanted.items()
+            }
+    assert list((tmp_path / "packed").iterdir())

@@ -19,6 +19,8 @@ def load(
     engine: str = "auto",
     threads: int | None = None,
     precision: str = "f32",
+    *,
+    share_weights: bool = False,
 ) -> Engine:
     """Check every byte of the bundle in folder `path` and open it.
 
@@ -29,6 +31,9 @@ def load(
         precision: one of `PRECISIONS`; "f32" is within rounding of torch, "bf16" computes every graph in
             bfloat16, "int8" reads tokens with weights of eight bits, "auto" takes for each graph the fastest
             precision that passes the bundle's gate.
+        share_weights: map large weights as onnxruntime packs them from the user's cache, where the first
+            process to load the bundle so puts them: all processes then share one copy, and compute the same
+            bytes as without. OpenVINO packs a copy for each process.
 
     Raises: BundleNotFound, BundleRefused; ConfigError for an engine or precision that is unknown, that this
         machine lacks, or that fails its gate.
@@ -44,4 +49,5 @@ def load(
     bundle = reader.read(path)
     tokens = token_graph(bundle.manifest, precision)
     of_rows = "f32" if precision == "int8" else precision
-    return Engine(bundle, ChosenBackend(bundle, count, choices(bundle, engine, of_rows, count)), tokens)
+    chosen = choices(bundle, engine, of_rows, count)
+    return Engine(bundle, ChosenBackend(bundle, count, chosen, share_weights=share_weights), tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -13,11 +14,13 @@ from triptych.bundle.manifest import TokenSampler
 from triptych.bundle.reader import Bundle
 from triptych.bundle.wire import external_tensors
 from triptych.errors import BundleRefused
+from triptych.infer import packed_weights
 from triptych.infer.declared import Found, check_declared
 from triptych.infer.onnx_runtime_decoder import OnnxRuntimeDecoder, named
 
 Array = np.ndarray
 
+PROVIDERS = ("CPUExecutionProvider",)
 FATAL_ONLY = 4  # its errors come as exceptions
 TYPES = {  # onnxruntime's names to numpy's
     "tensor(float)": "float32",
@@ -32,8 +35,9 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        self._bundle, self._threads = bundle, threads
+    def __init__(self, bundle: Bundle, threads: int, *, share_weights: bool = False) -> None:
+        """`share_weights` maps packed weights from the user's cache, instead of packing them here."""
+        self._bundle, self._threads, self._share_weights = bundle, threads, share_weights
         self._records = {graph.name: graph for graph in bundle.manifest.graphs}
         self._sessions: dict[str, Any] = {}
         self._lock = Lock()
@@ -72,28 +76,46 @@ class OnnxRuntimeBackend:
             return self._sessions[graph]
 
     def _open(self, graph: str) -> Any:
-        """A session over the very bytes that were checked: onnxruntime itself opens no file."""
-        record, weights = self._records[graph], self._bundle.weights
-        by_range = {(extent.offset, extent.size_bytes): extent for extent in weights.extents.values()}
-        options, file = session_options(self._threads), str(self._bundle.folder / record.file)
+        """A session that has what the manifest declares."""
+        record = self._records[graph]
+        file = str(self._bundle.folder / record.file)
         try:
-            held = {
-                tensor.name: weights.array(by_range[tensor.offset, tensor.size_bytes])
-                for tensor in external_tensors(self._bundle.graphs[graph])
-            }
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in held.values()]
-            options.add_external_initializers(list(held), values)
-            session = onnxruntime.InferenceSession(
-                self._bundle.graphs[graph], options, providers=["CPUExecutionProvider"]
-            )
+            session = self._mapped(graph) if self._share_weights else None
+            session = session or self._packing(graph, session_options(self._threads))
         except BundleRefused:
             raise
         except Exception as error:
             raise BundleRefused(f"onnxruntime cannot open it ({error})", where=file) from error
+        finally:
+            self._bundle.weights.release()
         check_declared(file, record.inputs, declared(session.get_inputs()))
         check_declared(file, record.outputs, declared(session.get_outputs()))
-        weights.release()
         return session
+
+    def _packing(self, graph: str, options: Any) -> Any:
+        """A session over the very bytes that were checked, with a packed copy of its own: onnxruntime itself
+        opens no file.
+        """
+        weights = self._bundle.weights
+        by_range = {(extent.offset, extent.size_bytes): extent for extent in weights.extents.values()}
+        held = {
+            tensor.name: weights.array(by_range[tensor.offset, tensor.size_bytes])
+            for tensor in external_tensors(self._bundle.graphs[graph])
+        }
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in held.values()]
+        options.add_external_initializers(list(held), values)
+        return onnxruntime.InferenceSession(self._bundle.graphs[graph], options, providers=PROVIDERS)
+
+    def _mapped(self, graph: str) -> Any:
+        """A session over packed weights that other processes map too; None if there are none to be had."""
+        return packed_weights.shared(
+            self._bundle,
+            graph,
+            lambda folder: self._packing(graph, writing_options(folder, self._threads)),
+            lambda found: onnxruntime.InferenceSession(
+                found.graph, mapping_options(found.folder, self._threads), providers=PROVIDERS
+            ),
+        )
 
 
 def declared(values: Sequence[Any]) -> list[Found]:
@@ -109,4 +131,22 @@ def session_options(threads: int) -> Any:
     options.log_severity_level = FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def writing_options(folder: Path, threads: int) -> Any:
+    """Options of a session that writes its optimised graph and its packed weights into `folder`."""
+    options = session_options(threads)
+    options.optimized_model_filepath = str(folder / packed_weights.GRAPH)
+    file_name = "session.optimized_model_external_initializers_file_name"
+    options.add_session_config_entry(file_name, packed_weights.WEIGHTS)
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    return options
+
+
+def mapping_options(folder: Path, threads: int) -> Any:
+    """Options of a session over what such a session wrote: the graph is optimised already."""
+    options = session_options(threads)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     return options

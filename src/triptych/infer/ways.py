@@ -49,12 +49,12 @@ def obstacle(way: Way) -> str:
     return ""
 
 
-def open_backend(bundle: Bundle, way: Way, threads: int) -> Backend:
-    """The library that computes so."""
+def open_backend(bundle: Bundle, way: Way, threads: int, *, share_weights: bool = False) -> Backend:
+    """The library that computes so; OpenVINO packs weights of its own all the same."""
     if way.engine == PLAIN.engine:
         from triptych.infer.onnx_runtime import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(bundle, threads)
+        return OnnxRuntimeBackend(bundle, threads, share_weights=share_weights)
     from triptych.infer.open_vino import OpenVinoBackend
 
     return OpenVinoBackend(bundle, threads, way.precision)
@@ -67,8 +67,10 @@ class ChosenBackend:
     that is fastest at it, number 3 of both would have other bytes.
     """
 
-    def __init__(self, bundle: Bundle, threads: int, choices: Mapping[str, Choice]) -> None:
-        self._bundle, self._threads = bundle, threads
+    def __init__(
+        self, bundle: Bundle, threads: int, choices: Mapping[str, Choice], *, share_weights: bool = False
+    ) -> None:
+        self._bundle, self._threads, self._share_weights = bundle, threads, share_weights
         plain = {graph.name: Choice(PLAIN, graph.row_buckets) for graph in bundle.manifest.graphs}
         self.choices = {**plain, **choices}
         self._backends: dict[Way, Backend] = {}
@@ -107,5 +109,7 @@ class ChosenBackend:
         way = self.choices[graph].way
         with self._lock:
             if way not in self._backends:
-                self._backends[way] = open_backend(self._bundle, way, self._threads)
+                self._backends[way] = open_backend(
+                    self._bundle, way, self._threads, share_weights=self._share_weights
+                )
             return self._backends[way]

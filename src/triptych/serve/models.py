@@ -46,6 +46,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     engine: str = "auto"
     precision: str = "f32"
     threads: int = 1
+    share_weights: bool = False
     slots: int = 16
 
 
@@ -58,7 +59,13 @@ def handler(settings: dict[str, Any]) -> ModelHandler:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     wanted = msgspec.convert(settings, WorkerSettings)
     engines = [
-        load(folder, engine=wanted.engine, threads=wanted.threads, precision=wanted.precision)
+        load(
+            folder,
+            engine=wanted.engine,
+            threads=wanted.threads,
+            precision=wanted.precision,
+            share_weights=wanted.share_weights,
+        )
         for folder in wanted.bundles
     ]
     for engine, (folder, version) in zip(engines, wanted.bundles.items(), strict=True):

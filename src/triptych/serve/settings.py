@@ -74,6 +74,13 @@ class Workers(Section, frozen=True):
         Literal["f32", "bf16", "int8", "auto"],
         Meta(description="f32, bf16 or int8 for every graph, or auto: for each the fastest within its gate"),
     ] = "f32"
+    share_weights: Annotated[
+        bool,
+        Meta(
+            description="the workers of this machine map one copy of large weights as onnxruntime packs them,"
+            " from the user's cache; false: each has its own in memory"
+        ),
+    ] = True
     slots: Annotated[Count, Meta(description="text streams that one worker and model decode together")] = 16
     start_timeout_s: Annotated[Seconds, Meta(description="a worker not ready by then is killed")] = 60.0
     hang_timeout_s: Annotated[

@@ -26,6 +26,7 @@ def make_pool(
         "engine": workers.engine,
         "precision": workers.precision,
         "threads": workers.threads,
+        "share_weights": workers.share_weights,
         "slots": workers.slots,
     }
     return WorkerPool(
