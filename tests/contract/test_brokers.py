@@ -80,7 +80,7 @@ def opened(kind, request, tmp_path):
         await source.link.wait_up(10)
 
         async def lose() -> None:
-            source.link._break("the test cut it")
+            source.link._connection.give_up("the test cut it")
 
         yield Ends(intake, source, lose)
         await source.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from triptych.serve.brokers.amqp import ERRORS, AmqpLink
+from triptych.serve.brokers.amqp_connection import ERRORS
+from triptych.serve.brokers.amqp_link import AmqpLink
 
 
 class Acknowledging:
@@ -34,7 +35,7 @@ class Acknowledging:
         """Hand a message back to the queue, or to the dead letters."""
         try:
             await self._link.give_back(self._queue, tag, requeue=requeue)
-        except (*ERRORS, KeyError):
+        except ERRORS:
             return
         self._settled.pop(tag, None)
 
@@ -58,5 +59,5 @@ class Acknowledging:
                 await self._link.acknowledge(self._queue, last, multiple=True)
             for tag in others:
                 await self._link.acknowledge(self._queue, tag)
-        except (*ERRORS, KeyError):
+        except ERRORS:
             return

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from aiormq.abc import DeliveredMessage
 
-from triptych.serve.brokers.amqp import ERRORS, AmqpLink
+from triptych.serve.brokers.amqp_connection import ERRORS
+from triptych.serve.brokers.amqp_link import AmqpLink
 
 RETRY_S = 1.0
 
@@ -48,5 +49,5 @@ class Intaking:
                 if self._arrived[: len(messages)] != messages:
                     break  # the connection was lost meanwhile
                 del self._arrived[: len(messages)]
-                with suppress(*ERRORS, KeyError):
+                with suppress(*ERRORS):
                     await link.acknowledge(queue, messages[-1].delivery_tag or 0, multiple=True)

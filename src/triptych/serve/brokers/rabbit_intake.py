@@ -13,7 +13,8 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from triptych.errors import BrokerUnavailable, Overloaded
-from triptych.serve.brokers.amqp import AmqpLink, Consumption
+from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
+from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.chores import Chores
 from triptych.serve.brokers.intaking import Intaking
 from triptych.serve.brokers.job import BrokerStatistics, Job, Record, State
@@ -119,14 +120,14 @@ class RabbitIntake:
             del self._storing[id]
             stored.set()
 
-    async def _on_declare(self, link: AmqpLink) -> None:
+    async def _on_declare(self, connection: AmqpConnection) -> None:
         names, expires_ms = self._names, int(self.options.retention_s * 1000)
-        await link.declare_exchange(names.gateways, "fanout")
+        await connection.declare_exchange(names.gateways, "fanout")
         arguments: FieldTable = {"x-queue-type": "quorum", "x-expires": expires_ms}
-        await link.declare_queue(names.results, arguments)
-        await link.bind(names.results, names.gateways)
-        await declare_jobs(link, names, self.options)
-        await link.bind(names.results, names.dead_letters, names.gateway)
+        await connection.declare_queue(names.results, arguments)
+        await connection.bind(names.results, names.gateways)
+        await declare_jobs(connection, names, self.options, self.link.token)
+        await connection.bind(names.results, names.dead_letters, names.gateway)
 
     def _on_up(self) -> None:
         if self.link.created:

@@ -12,7 +12,8 @@ from pamqp.commands import Basic
 
 from triptych.errors import BrokerUnavailable
 from triptych.serve.brokers.acknowledging import Acknowledging
-from triptych.serve.brokers.amqp import AmqpLink, Consumption
+from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
+from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.chores import Chores
 from triptych.serve.brokers.job import Lease
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
@@ -103,8 +104,8 @@ class RabbitSource:
         await self._chores.stop()
         await self.link.close()
 
-    async def _on_declare(self, link: AmqpLink) -> None:
-        await declare_jobs(link, self._names, self.options)
+    async def _on_declare(self, connection: AmqpConnection) -> None:
+        await declare_jobs(connection, self._names, self.options, self.link.token)
 
     def _on_message(self, message: DeliveredMessage) -> None:
         properties, tag = message.header.properties, message.delivery_tag

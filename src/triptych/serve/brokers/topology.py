@@ -18,7 +18,7 @@ from __future__ import annotations
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
-from triptych.serve.brokers.amqp import AmqpLink
+from triptych.serve.brokers.amqp_connection import AmqpConnection
 from triptych.serve.brokers.options import BrokerOptions
 
 TRANSIENT, PERSISTENT = 1, 2
@@ -35,11 +35,11 @@ class Names:
         self.results = f"{prefix}.results.{gateway}"
 
 
-async def declare_jobs(link: AmqpLink, names: Names, options: BrokerOptions) -> None:
-    """The exchange and the quorum queue of the jobs, and where dead letters go."""
-    await link.declare_exchange(names.work, "fanout")
-    await link.declare_exchange(names.dead_letters, "direct")
-    await link.declare_exchange(names.gateways, "fanout")
+async def declare_jobs(connection: AmqpConnection, names: Names, options: BrokerOptions, token: str) -> None:
+    """The exchange and the quorum queue of the jobs, and where dead letters go; `token` is the link's."""
+    await connection.declare_exchange(names.work, "fanout")
+    await connection.declare_exchange(names.dead_letters, "direct")
+    await connection.declare_exchange(names.gateways, "fanout")
     arguments: FieldTable = {
         "x-queue-type": "quorum",
         "x-delivery-limit": options.max_deliveries - 1,  # RabbitMQ counts the times it came back
@@ -48,8 +48,8 @@ async def declare_jobs(link: AmqpLink, names: Names, options: BrokerOptions) -> 
         "x-overflow": "reject-publish",
         "x-max-length": options.capacity,
     }
-    await link.declare_queue(names.jobs, arguments)
-    await link.bind(names.jobs, names.work)
-    if names.jobs in link.created:  # whoever finds it gone tells every gateway to send its jobs again
-        told = Basic.Properties(message_id=link.token, message_type=RECREATED, delivery_mode=PERSISTENT)
-        await link.tell(names.gateways, told)
+    await connection.declare_queue(names.jobs, arguments)
+    await connection.bind(names.jobs, names.work)
+    if names.jobs in connection.created:  # whoever finds it gone tells every gateway to send its jobs again
+        told = Basic.Properties(message_id=token, message_type=RECREATED, delivery_mode=PERSISTENT)
+        await connection.tell(names.gateways, told)

@@ -17,7 +17,8 @@ from pamqp.commands import Basic
 
 from triptych.bundle import reader
 from triptych.errors import BrokerUnavailable, DeadlineExceeded, Draining, Overloaded, TriptychError
-from triptych.serve.brokers.amqp import AmqpLink, Consumption
+from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
+from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.chores import Chores
 from triptych.serve.catalog import Catalog, Model
 from triptych.serve.generation import Generation
@@ -165,14 +166,14 @@ class RemoteFleet:
                 asyncio.get_running_loop().call_soon(self._wake)
                 return
 
-    async def _on_declare(self, link: AmqpLink) -> None:
+    async def _on_declare(self, connection: AmqpConnection) -> None:
         self._queue = self.names.gateway(uuid.uuid4().hex)
         self._consume[:] = [Consumption(self._queue, self._on_message, no_ack=True)]
-        await link.declare_exchange(self.names.workers, "fanout")
-        await link.declare_private_queue(self._queue)
-        await link.bind(self._queue, self.names.workers)
+        await connection.declare_exchange(self.names.workers, "fanout")
+        await connection.declare_private_queue(self._queue)
+        await connection.bind(self._queue, self.names.workers)
         versions = {model.name: model.version for model in self.generation.catalog.values()}
-        await declare_work(link, self.names, versions)
+        await declare_work(connection, self.names, versions)
 
     def _on_up(self) -> None:
         for request in self._requests.values():

@@ -18,7 +18,7 @@ from __future__ import annotations
 import msgspec
 from pamqp.common import FieldTable
 
-from triptych.serve.brokers.amqp import AmqpLink
+from triptych.serve.brokers.amqp_connection import AmqpConnection
 from triptych.serve.brokers.options import RabbitOptions
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.pool import WorkerInfo
@@ -83,8 +83,8 @@ class Names:
         return f"{self._base}.worker.{id}"
 
 
-async def declare_work(link: AmqpLink, names: Names, models: dict[str, str]) -> None:
+async def declare_work(connection: AmqpConnection, names: Names, models: dict[str, str]) -> None:
     """The queues of models, given as name -> version."""
     for model, version in models.items():
-        await link.declare_queue(names.batches(model, version), QUORUM)
-        await link.declare_queue(names.texts(model, version), QUORUM)
+        await connection.declare_queue(names.batches(model, version), QUORUM)
+        await connection.declare_queue(names.texts(model, version), QUORUM)

@@ -25,7 +25,8 @@ from triptych.errors import (
     TriptychError,
     WorkerDied,
 )
-from triptych.serve.brokers.amqp import ERRORS, AmqpLink, Consumption
+from triptych.serve.brokers.amqp_connection import ERRORS, AmqpConnection, Consumption
+from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.catalog import Catalog
 from triptych.serve.generation import Pool
 from triptych.serve.remote.protocol import (
@@ -96,10 +97,10 @@ class WorkerService:
         await self.link.close()
         self._on_lost()
 
-    async def _on_declare(self, link: AmqpLink) -> None:
-        await link.declare_exchange(self._names.workers, "fanout")
-        await link.declare_private_queue(self._names.worker(self.id), expires_s=60.0)
-        await declare_work(link, self._names, self._versions)
+    async def _on_declare(self, connection: AmqpConnection) -> None:
+        await connection.declare_exchange(self._names.workers, "fanout")
+        await connection.declare_private_queue(self._names.worker(self.id), expires_s=60.0)
+        await declare_work(connection, self._names, self._versions)
 
     async def _announce(self) -> None:
         while True:
@@ -174,9 +175,9 @@ class WorkerService:
                 await self.link.give_back(queue, tag)
                 return
             await self.link.acknowledge(queue, tag)
-        except (BrokerUnavailable, KeyError, *ERRORS) as error:
+        except (BrokerUnavailable, *ERRORS) as error:
             log.warning("an answer did not get through, another worker is asked: %s", error)
-            with suppress(KeyError, *ERRORS):
+            with suppress(*ERRORS):
                 await self.link.give_back(queue, tag)
 
     async def _answer_batch(self, message: DeliveredMessage, deadline_s: float) -> None:

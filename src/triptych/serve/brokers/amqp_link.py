@@ -1,0 +1,214 @@
+"""A link to RabbitMQ that heals: consuming, and proven by a canary, before it counts as up.
+
+A plain connection and our own reconnecting: it counts as up only once each queue has its consumer and a
+message sent through the broker has come back; both are looked at again every `check_s`. Whatever breaks (the
+connection, a channel, a consumer cancelled by the broker, a queue that is gone, a canary that stays away) is
+written to the log and ends in one way: everything is let go and set up anew, after a pause that grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+
+import aio_pika
+from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishError
+
+from triptych.errors import BrokerUnavailable, Overloaded
+from triptych.serve.brokers.amqp_connection import ERRORS, AmqpConnection, Consumption, Properties
+from triptych.serve.brokers.options import RabbitOptions
+
+log = logging.getLogger(__name__)
+
+
+class AmqpLink:
+    """Keeps one connection up until it is closed.
+
+    Args:
+        declare: called with each new connection, before anything is consumed.
+        consume: what to take messages from; `declare` may change it.
+        on_up, on_lost: called when the connection has come up, and when it is gone: tags are void then.
+
+    Attributes:
+        created: queues found missing, and declared, since it was last up; `on_up` is the last to see them.
+        token: tells this link from all others.
+        reconnects: how often it came up again.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: RabbitOptions,
+        declare: Callable[[AmqpConnection], Awaitable[None]],
+        consume: Sequence[Consumption],
+        *,
+        on_up: Callable[[], object] = lambda: None,
+        on_lost: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.url, self.options, self.created = url, options, set[str]()
+        self.reconnects, self.token = 0, secrets.token_hex(8)
+        self._declare, self._consume, self._on_up, self._on_lost = declare, consume, on_up, on_lost
+        self._connection: AmqpConnection | None = None
+        self._up, self._down = asyncio.Event(), asyncio.Event()
+        self._down.set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._why = "not connected yet"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether messages go and come."""
+        return self._up.is_set()
+
+    @property
+    def where(self) -> str:
+        """The address, without the password."""
+        return str(aio_pika.connection.make_url(self.url).with_password(None).with_query(None))
+
+    async def start(self) -> None:
+        """Begin to connect; does not wait for it."""
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name="rabbitmq")
+
+    async def wait_up(self, timeout_s: float | None = None) -> None:
+        """Return once it is up.
+
+        Raises: BrokerUnavailable, with what is the matter, if it is not by then.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._up.wait()
+        except TimeoutError as error:
+            raise self.unavailable(self._why) from error
+
+    async def wait_down(self) -> None:
+        """Return once it is down; it may have come up again since."""
+        await self._down.wait()
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+        await self._drop()
+
+    def unavailable(self, why: str) -> BrokerUnavailable:
+        """The error of a broker that is away."""
+        return BrokerUnavailable(f"is away ({why})", where=self.where, remedy="try again later")
+
+    async def publish(
+        self,
+        body: bytes,
+        properties: Properties,
+        *,
+        routing_key: str,
+        exchange: str = "",
+        confirm: bool = True,
+    ) -> None:
+        """Send a message; with `confirm`, return once the broker has it safe.
+
+        Raises: BrokerUnavailable, also when it is not confirmed in time; Overloaded if the queue is full.
+        """
+        connection = self._connection
+        if connection is None or not self._up.is_set():
+            raise self.unavailable(self._why)
+        try:
+            async with asyncio.timeout(self.options.publish_timeout_s):
+                await connection.publish(
+                    body, properties, routing_key=routing_key, exchange=exchange, confirm=confirm
+                )
+        except PublishError as error:
+            connection.give_up(f"nothing takes messages for `{routing_key}` any more")
+            raise self.unavailable(f"no queue for `{routing_key}`") from error
+        except DeliveryError as error:
+            raise Overloaded("its queue is full", where=self.where, remedy="try again later") from error
+        except TimeoutError as error:
+            why = f"nothing was confirmed within {self.options.publish_timeout_s:g} s"
+            if await connection.is_blocked():
+                why = "it blocks publishers: it is out of memory or disk (connection.blocked)"
+                log.error("RabbitMQ at %s %s", self.where, why)
+            raise self.unavailable(why) from error
+        except ERRORS as error:
+            raise self.unavailable(str(error) or type(error).__name__) from error
+
+    async def acknowledge(self, queue: str, tag: int, *, multiple: bool = False) -> None:
+        """Tell the broker that a message (and, with `multiple`, all before it) is dealt with.
+
+        Raises: one of `ERRORS` if the connection is gone, and the tag with it.
+        """
+        await self._connected().acknowledge(queue, tag, multiple=multiple)
+
+    async def give_back(self, queue: str, tag: int, *, requeue: bool = True) -> None:
+        """Hand a message back, or, without `requeue`, to the dead letters; raises what `acknowledge` does."""
+        await self._connected().give_back(queue, tag, requeue=requeue)
+
+    async def stop_consuming(self) -> None:
+        """Take no more messages; those that are here can still be acknowledged."""
+        self._consume = ()
+        if self._connection is not None:
+            await self._connection.stop_consuming()
+
+    def _connected(self) -> AmqpConnection:
+        if self._connection is None:
+            raise ChannelInvalidStateError("the connection is gone")
+        return self._connection
+
+    async def _keep(self) -> None:
+        failures = ups = 0
+        while True:
+            try:
+                async with asyncio.timeout(self.options.connect_timeout_s):
+                    connection = await self._connect()
+            except ERRORS as error:
+                self._why = reason = str(error) or f"no answer within {self.options.connect_timeout_s:g} s"
+                await self._drop()
+                pause_s = pause(failures, self.options)
+                failures += 1
+                log.error("RabbitMQ at %s: %s; next try in %.1f s", self.where, reason, pause_s)
+                await asyncio.sleep(pause_s)
+                continue
+            failures, ups = 0, ups + 1
+            self.reconnects = ups - 1
+            self._down.clear()
+            self._up.set()
+            log.info("RabbitMQ at %s: up, and a message came through", self.where)
+            self._on_up()
+            self.created.clear()
+            self._why = await connection.watch()
+            self._up.clear()
+            self._down.set()
+            log.error("RabbitMQ at %s: lost: %s", self.where, self._why)
+            await self._drop()
+            self._on_lost()
+
+    async def _connect(self) -> AmqpConnection:
+        url = aio_pika.connection.make_url(self.url)
+        if "heartbeat" not in url.query:
+            url = url.update_query(heartbeat=self.options.heartbeat_s)
+        plain = await aio_pika.connect(url)
+        self._connection = connection = AmqpConnection(plain, self.options, self.created)
+        await connection.open()
+        await self._declare(connection)
+        for consumption in self._consume:
+            await connection.consume(consumption)
+        await connection.prove()
+        return connection
+
+    async def _drop(self) -> None:
+        """Let go of the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+def pause(failures: int, options: RabbitOptions) -> float:
+    """Seconds until the next try: growing, and never the same for all who wait.
+
+    >>> 0.5 <= pause(0, RabbitOptions()) <= 1.0 and 15 <= pause(9, RabbitOptions()) <= 30
+    True
+    """
+    longest_s = min(options.longest_backoff_s, options.backoff_s * 2.0 ** min(failures, 30))
+    return longest_s * random.uniform(0.5, 1.0)
