@@ -68,13 +68,8 @@ def from_hugging_face(
     first = splits.first()
     reader = ItemReader.of(first, column=column, label_column=label_column, classes=())
     is_text = isinstance(reader.example(first), str)
-    of_pictures: dict[str, Any] = {
-        "label_column": label_column,
-        "classes": classes,
-        "size": size,
-        "channels": channels,
-    }
-    of_pictures |= {"binarize": binarize, "in_memory": in_memory}
+    of_pictures: dict[str, Any] = {"label_column": label_column, "classes": classes, "size": size}
+    of_pictures |= {"channels": channels, "binarize": binarize, "in_memory": in_memory}
     of_text: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": vocab_size, "block_size": block_size}
     of_streams: dict[str, Any] = {"examples_per_epoch": examples_per_epoch, "shuffle_buffer": shuffle_buffer}
     refuse(of_pictures if is_text else of_text, "text" if is_text else "pictures or arrays")
@@ -90,24 +85,33 @@ def from_hugging_face(
         "test": test,
     }
     section |= of_streams | (of_text if is_text else {**of_pictures, "label_column": reader.label_column})
-    if is_text:
-        coding = tokenizer or "bpe"
-        largest = tokens_at_most(coding, vocab_size)
-        options = TextOptions(str(reader.column), coding, largest, block_size or 64)
-        make_text = streamed_text if splits.streamed else whole_text
-        return make_text(splits, options, section)
-    reader = replace(reader, classes=class_names(splits, reader, classes), size=size, channels=channels)
-    section["binarize"] = binarize or "none"
+    return text_of(splits, section) if is_text else pictures_of(splits, reader, section)
+
+
+def text_of(splits: Splits, section: dict[str, Any]) -> Dataset:
+    """Text, as `section` says."""
+    coding: Coding = section["tokenizer"] or "bpe"
+    largest = tokens_at_most(coding, section["vocab_size"])
+    options = TextOptions(str(section["column"]), coding, largest, section["block_size"] or 64)
+    return (streamed_text if splits.streamed else whole_text)(splits, options, section)
+
+
+def pictures_of(splits: Splits, reader: ItemReader, section: dict[str, Any]) -> Dataset:
+    """Pictures or arrays, as `section` says."""
+    names = class_names(splits, reader, section["classes"])
+    reader = replace(reader, classes=names, size=section["size"], channels=section["channels"])
+    section = {**section, "binarize": section["binarize"] or "none"}
     if splits.streamed:
         return streamed_pictures(splits, reader, section)
-    held = is_small(splits, reader, first) if in_memory is None else in_memory
-    return whole_pictures(splits, reader, {**section, "in_memory": held})
+    if section["in_memory"] is None:
+        section["in_memory"] = is_small(splits, reader)
+    return whole_pictures(splits, reader, section)
 
 
-def is_small(splits: Splits, reader: ItemReader, first: Any) -> bool:
+def is_small(splits: Splits, reader: ItemReader) -> bool:
     """Whether to hold the pictures of tables: they are few, and reading one again would give the same."""
     tables = splits.given.values()
-    size_bytes = reader.stack([first])[0].nbytes * sum(map(len, tables))
+    size_bytes = reader.stack([splits.first()])[0].nbytes * sum(map(len, tables))
     return size_bytes <= MEMORY_BYTES and all(table.format["type"] != "custom" for table in tables)
 
 

@@ -24,7 +24,7 @@ from triptych.learn.train.device import set_threads
 from triptych.learn.train.diagnosis import Figures
 from triptych.learn.train.guard import Guard
 from triptych.learn.train.record import Callback, Record, Silence
-from triptych.learn.train.resume import read_saved
+from triptych.learn.train.resume import Saved, read_saved
 from triptych.learn.train.run import Run, describe, open_run, shown
 from triptych.learn.train.settings import LogSettings, TrainSettings, warms_up
 from triptych.learn.train.state import TrainingState, load_weights, weights
@@ -63,47 +63,58 @@ class Session:
         sampler = Sampler(data.train, settings.batch_size, Cursor(settings.seed))
         world.check(sampler.batch_size)
         self.state = TrainingState(model, sampler, settings)
-        turns = [player.turn for player in self.state.players]
-        draws = sum(turn.updates * turn.needs_data for turn in turns) * settings.accumulate
-        steps_per_epoch = max(1, sampler.per_epoch // max(1, draws))
-        self.total = settings.total_steps(steps_per_epoch)
-        compiled, notes = is_compiled(
-            settings.compile,
-            recorded=before.get("compiled"),
-            updates=self.total * sum(turn.updates for turn in turns),
-            processes=world.size,
-            device=device,
-        )
-        self.notes += [*notes, *ineffective(self.state, settings, self.total)]
-        self.steps = Steps(
-            self.state,
-            settings,
-            world,
-            device,
-            total=self.total,
-            steps_per_epoch=steps_per_epoch,
-            compiled=compiled,
-        )
+        self.steps = self._planned(device, compiled_before=before.get("compiled"))
+        self.total = self.steps.total
+        self.notes += ineffective(self.state, settings, self.total)
         if saved is not None:
             self.state.load(saved.tensors, saved.facts, where=str(resume))
         else:
             rng.seed_all(settings.seed)
         self.first_step = self.state.counters.step
-        self.record = Silence()
-        if world.leads:
-            self.record = Record(
-                out,
-                self.config,
-                model,
-                data,
-                log,
-                callbacks,
-                first_step=self.first_step,
-                total=self.total,
-                examples_per_step=draws * sampler.batch_size,
-                metrics_bytes=0 if saved is None else saved.facts["metrics_bytes"],
-                before_s=0.0 if saved is None else saved.facts["elapsed_s"],
-            )
+        self.record = self._opened(callbacks, saved) if world.leads else Silence()
+
+    def _planned(self, device: torch.device, compiled_before: bool | None) -> Steps:
+        """How many steps there are to be, and whether they are compiled."""
+        turns = [player.turn for player in self.state.players]
+        steps_per_epoch = max(1, self.state.sampler.per_epoch // max(1, self._draws()))
+        total = self.settings.total_steps(steps_per_epoch)
+        compiled, notes = is_compiled(
+            self.settings.compile,
+            recorded=compiled_before,
+            updates=total * sum(turn.updates for turn in turns),
+            processes=self.world.size,
+            device=device,
+        )
+        self.notes += notes
+        return Steps(
+            self.state,
+            self.settings,
+            self.world,
+            device,
+            total=total,
+            steps_per_epoch=steps_per_epoch,
+            compiled=compiled,
+        )
+
+    def _opened(self, callbacks: Sequence[Callback], saved: Saved | None) -> Record:
+        return Record(
+            self.out,
+            self.config,
+            self.model,
+            self.data,
+            self.log,
+            callbacks,
+            first_step=self.first_step,
+            total=self.total,
+            examples_per_step=self._draws() * self.state.sampler.batch_size,
+            metrics_bytes=0 if saved is None else saved.facts["metrics_bytes"],
+            before_s=0.0 if saved is None else saved.facts["elapsed_s"],
+        )
+
+    def _draws(self) -> int:
+        """Batches drawn for one step."""
+        turns = [player.turn for player in self.state.players]
+        return sum(turn.updates * turn.needs_data for turn in turns) * self.settings.accumulate
 
     def run(self) -> Run:
         """Train to the end."""
