@@ -11,7 +11,7 @@ from triptych.bundle.manifest import Calibration, Measurement
 from triptych.errors import ConfigError, DataError
 from triptych.infer import calibration_store, machine
 from triptych.infer.calibration import calibrate
-from triptych.infer.selection import choose
+from triptych.infer.selection import LARGE_BYTES, choose
 from triptych.infer.ways import PLAIN, WAYS, Way
 
 BF16 = Way("openvino", "bf16")
@@ -24,8 +24,8 @@ def measurement(way, **settings):
     return Measurement(engine=way.engine, precision=way.precision, **settings)
 
 
-def chosen(*measurements, wanted=WAYS):
-    choice = choose("decode", wanted, Calibration(measurements=measurements))
+def chosen(*measurements, wanted=WAYS, weights_bytes=0):
+    choice = choose("decode", wanted, Calibration(measurements=measurements), weights_bytes)
     return choice and choice.way
 
 
@@ -44,6 +44,19 @@ def test_one_way_computes_all_batch_sizes():
 
 def test_a_second_engine_must_be_worth_loading():
     assert chosen(measurement(PLAIN), measurement(OPENVINO, latency_s={1: 0.9, 8: 3.6})) == PLAIN
+
+
+def test_a_copy_of_large_weights_in_every_process_must_be_worth_more():
+    plain, half_more = measurement(PLAIN), {1: 0.6, 8: 2.4}
+    for way, weights_bytes, taken in (
+        (OPENVINO, 1, OPENVINO),
+        (OPENVINO, LARGE_BYTES, PLAIN),
+        (BF16, LARGE_BYTES, BF16),  # only there if it was asked for
+    ):
+        other = measurement(way, latency_s=half_more)
+        assert chosen(plain, other, weights_bytes=weights_bytes) == taken
+    much_faster = measurement(OPENVINO, latency_s={1: 0.4, 8: 1.6})
+    assert chosen(plain, much_faster, weights_bytes=LARGE_BYTES) == OPENVINO
 
 
 def test_a_way_that_lacks_the_larger_sizes_is_charged_for_several_calls():

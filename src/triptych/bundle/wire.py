@@ -49,6 +49,11 @@ def external_tensors(graph: bytes) -> Iterator[External]:
             yield External(name, entries.get("location", ""), offset, size_bytes)
 
 
+def external_bytes(graph: bytes) -> int:
+    """How many bytes of tensors lie outside a serialised ONNX model. Raises as `external_tensors` does."""
+    return sum(tensor.size_bytes for tensor in external_tensors(graph))
+
+
 def tensors(message: memoryview, kind: str) -> Iterator[memoryview]:
     """Every TensorProto inside a message of `kind`."""
     if kind == "tensor":

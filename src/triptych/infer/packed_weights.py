@@ -22,7 +22,7 @@ import onnxruntime
 
 from triptych.bundle.digest import sha256, sha256_of_file
 from triptych.bundle.reader import Bundle
-from triptych.bundle.wire import external_tensors
+from triptych.bundle.wire import external_bytes
 from triptych.infer import calibration_store, machine
 
 GRAPH, WEIGHTS, SEAL = "graph.onnx", "weights.bin", "seal"
@@ -49,7 +49,7 @@ def shared(
 
     None where it would save next to nothing, or where the cache cannot be used; the log says so.
     """
-    if sum(tensor.size_bytes for tensor in external_tensors(bundle.graphs[graph])) < MIN_BYTES:
+    if external_bytes(bundle.graphs[graph]) < MIN_BYTES:
         return None
     try:
         entry = calibration_store.folder() / "packed" / key(bundle, graph)

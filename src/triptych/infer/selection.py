@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from triptych.bundle.manifest import Calibration, Manifest, Measurement, TextSampler
 from triptych.bundle.reader import Bundle
+from triptych.bundle.wire import external_bytes
 from triptych.errors import ConfigError, DataError
 from triptych.infer import calibration_store
 from triptych.infer.same_bytes import SIZES
@@ -18,6 +19,8 @@ ENGINES = (AUTO, *dict.fromkeys(way.engine for way in WAYS))
 INT8 = "int8"
 PRECISIONS = (AUTO, *dict.fromkeys(way.precision for way in WAYS), INT8)
 WORTHWHILE = 1.25  # how many times faster than onnxruntime a second engine must be to be loaded beside it
+LARGE_BYTES = 16 * 2**20  # of weights: each process holds a copy for OpenVINO, and none for onnxruntime
+WORTHWHILE_IF_LARGE = 2.0  # in onnxruntime's own precision; another one was asked for
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,8 @@ def choices(bundle: Bundle, engine: str, precision: str, threads: int) -> dict[s
     return {
         graph.name: choice
         for graph in bundle.manifest.graphs
-        if (choice := choose(graph.name, wanted, calibration)) is not None
+        if (choice := choose(graph.name, wanted, calibration, external_bytes(bundle.graphs[graph.name])))
+        is not None
     }
 
 
@@ -86,8 +90,12 @@ def calibrate_now(bundle: Bundle, wanted: Iterable[Way], threads: int) -> Calibr
     return calibration
 
 
-def choose(graph: str, wanted: Sequence[Way], calibration: Calibration) -> Choice | None:
-    """The fastest wanted way that passed its gate; None for a graph that only onnxruntime computes."""
+def choose(
+    graph: str, wanted: Sequence[Way], calibration: Calibration, weights_bytes: int = 0
+) -> Choice | None:
+    """The fastest wanted way that passed its gate, or onnxruntime if it is not much slower; None for a graph
+    that only onnxruntime computes.
+    """
     found = {way: m for m in calibration.measurements if m.graph == graph and (way := way_of(m)) in wanted}
     usable = {way: measurement for way, measurement in found.items() if not measurement.refused}
     if not usable:
@@ -96,7 +104,9 @@ def choose(graph: str, wanted: Sequence[Way], calibration: Calibration) -> Choic
         raise refused(graph, wanted, found)
     sizes = [size for size in SIZES if size <= max(max(m.row_buckets) for m in usable.values())]
     fastest = min(usable, key=lambda way: cost(usable[way], sizes))
-    if PLAIN in usable and cost(usable[PLAIN], sizes) < WORTHWHILE * cost(usable[fastest], sizes):
+    is_large = weights_bytes >= LARGE_BYTES and fastest.precision == PLAIN.precision
+    worthwhile = WORTHWHILE_IF_LARGE if is_large else WORTHWHILE
+    if PLAIN in usable and cost(usable[PLAIN], sizes) < worthwhile * cost(usable[fastest], sizes):
         fastest = PLAIN
     return Choice(fastest, usable[fastest].row_buckets)
 
