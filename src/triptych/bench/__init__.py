@@ -7,9 +7,9 @@ the pairwise ratios is what is said.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from triptych.bench.comparison import Comparison
+from triptych.bench.comparison import Comparison, Result
 
 
 def infer() -> list[Comparison]:
@@ -49,6 +49,13 @@ def load() -> list[Comparison]:
     return compare_loading()
 
 
+def memory() -> Sequence[Result]:
+    """Workers that share weights: FastAPI with eager PyTorch beside `triptych serve`."""
+    from triptych.bench.memory import compare_memory
+
+    return compare_memory()
+
+
 def broker() -> list[Comparison]:
     """Messages through RabbitMQ: a plain aio-pika consumer beside ours."""
     from triptych.bench.rabbit_server import is_installed
@@ -61,11 +68,12 @@ def broker() -> list[Comparison]:
     return compare_messages()
 
 
-BENCHES: dict[str, Callable[[], list[Comparison]]] = {
+BENCHES: dict[str, Callable[[], Sequence[Result]]] = {
     "infer": infer,
     "generate": generate,
     "train": train,
     "serve": serve,
     "load": load,
+    "memory": memory,
     "broker": broker,
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,23 @@ class Comparison:
             "ours_median_s": statistics.median(self.ours_s),
         }
         return {**asdict(self), **medians, "ratio": self.ratio}
+
+    def cells(self) -> Sequence[str]:
+        """For the table."""
+        times = [f"{statistics.median(side) * 1000:.2f} ms" for side in (self.reference_s, self.ours_s)]
+        return self.claim, *times, f"{self.ratio:.2f}x", str(self.threads), self.equal
+
+
+class Result(Protocol):
+    """What a bench found."""
+
+    def document(self) -> dict[str, Any]:
+        """For `--json`."""
+        ...
+
+    def cells(self) -> Sequence[str]:
+        """For the table: claim, reference, ours, ratio, threads, how the two sides agree."""
+        ...
 
 
 def by_turns(

@@ -7,6 +7,7 @@ which lets pydantic write the JSON, several times faster. `/npy` returns bytes.
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from pydantic import BaseModel
 from triptych.learn import VAE
 
 LATENT = 20
+HIDDEN = "EAGER_SERVER_HIDDEN"  # names the environment variable: widths, with commas between them
 
 
-def decoder() -> VAE:
+def decoder(hidden: tuple[int, ...] = (400,)) -> VAE:
     """The model both sides serve, with the same weights in every process."""
     torch.manual_seed(0)
-    return VAE(VAE.Config(hidden=(400,), latent_dim=LATENT)).eval()
+    return VAE(VAE.Config(hidden=hidden, latent_dim=LATENT)).eval()
 
 
 def noise(n: int, seed: int | None) -> torch.Tensor:
@@ -43,7 +45,7 @@ class Body(BaseModel):
 
 torch.set_num_threads(1)
 app = FastAPI()
-model = decoder()
+model = decoder(tuple(map(int, os.environ.get(HIDDEN, "400").split(","))))
 
 
 @torch.inference_mode()

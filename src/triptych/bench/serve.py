@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -51,7 +52,7 @@ def compare_serving(rounds: int = ROUNDS, round_s: int = ROUND_S) -> list[Compar
         folder = Path(name)
         bundle = export(decoder(), folder / "decoder")
         with (
-            eager_server() as eager,
+            eager_server() as (eager, _),
             Server([bundle], workers=WORKERS, log=folder / "serve.log") as server,
         ):
             targets = targets_of(eager, f"{server.address}/v1/models/decoder/sample")
@@ -96,16 +97,21 @@ def comparison(row: tuple[str, str, str, str], bursts: Mapping[str, list[Burst]]
 
 
 @contextmanager
-def eager_server() -> Iterator[str]:
-    """The reference, running; its address."""
+def eager_server(workers: int = WORKERS, hidden: tuple[int, ...] = (400,)) -> Iterator[tuple[str, int]]:
+    """The reference, running; its address and its process id."""
+    from triptych.bench.eager_server import HIDDEN
+
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "uvicorn", "triptych.bench.eager_server:app", "--log-level", "warning"]
-    process = subprocess.Popen([*command, "--no-access-log", "--port", str(port), "--workers", str(WORKERS)])
+    process = subprocess.Popen(
+        [*command, "--no-access-log", "--port", str(port), "--workers", str(workers)],
+        env={**os.environ, HIDDEN: ",".join(map(str, hidden))},
+    )
     try:
         wait_for(Target(f"{address}/sample", BODY))
-        yield address
+        yield address, process.pid
     finally:
         process.terminate()
         process.wait()

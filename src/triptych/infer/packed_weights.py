@@ -53,7 +53,9 @@ def shared(
         return None
     try:
         entry = calibration_store.folder() / "packed" / key(bundle, graph)
-        return open_(read(entry) or made(entry, write))
+        session = open_(read(entry) or made(entry, write))
+        machine.give_back_memory()  # onnxruntime has packed them once more, to compare digests
+        return session
     except Exception as error:  # onnxruntime's own errors share no base class
         told = (
             "%s: graph %s: this process packs weights for itself alone (%s); TRIPTYCH_CACHE names the folder"
