@@ -64,6 +64,7 @@ class HttpChild:
 
     async def _finish(self, timeout_s: float | None) -> None:
         """Let every connection end with the answer under way."""
+        await asyncio.sleep(0)  # who was accepted just now notes itself in the next turn of the event loop
         closed = [connection.shutdown() for connection in list(self._connections)]
         if closed:
             await asyncio.wait(closed, timeout=timeout_s)
