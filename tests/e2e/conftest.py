@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -27,6 +29,11 @@ class Served:
         self.url = line.rpartition(" ")[2].strip()
         assert self.url, log.read_text()
         self.client = httpx.Client(base_url=self.url, timeout=30, limits=httpx.Limits(max_connections=None))
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A new keep-alive connection."""
+        where = urlsplit(self.url)
+        return http.client.HTTPConnection(where.hostname or "", where.port)
 
     def workers(self) -> list[dict[str, Any]]:
         """What the server says of its workers."""

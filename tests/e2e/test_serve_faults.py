@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,50 +16,13 @@ import httpx
 import psutil
 import pytest
 
+from triptych.serve.chaos.load import Load, sample
 
-class Load:
-    """Clients that ask without pause until told to stop; keeps every status, and the bytes by seed."""
 
-    def __init__(self, served, clients: int = 8) -> None:
-        self._served, self._stop = served, threading.Event()
-        self.statuses: list[int] = []
-        self.answers: dict[int, set[bytes]] = {}
-        self.reached = threading.Condition()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def wait_for(self, more: int) -> None:
-        """Return once `more` further requests have been answered."""
-        with self.reached:
-            goal = len(self.statuses) + more
-            assert self.reached.wait_for(lambda: len(self.statuses) >= goal, timeout=30)
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self._served.url, timeout=30) as client:
-            seed = 0
-            while not self._stop.is_set():
-                seed = (seed + 1) % 20
-                try:
-                    answer = client.post("/v1/models/vae/sample", json={"n": 2, "seed": seed})
-                except httpx.TransportError:
-                    self._note(0, seed, b"")
-                else:
-                    self._note(answer.status_code, seed, answer.content)
-
-    def _note(self, status: int, seed: int, content: bytes) -> None:
-        with self.reached:
-            self.statuses.append(status)
-            self.answers.setdefault(seed, set()).add(content)
-            self.reached.notify_all()
+def clients(served) -> Load:
+    """Clients that ask for samples without pause, until the block ends or nobody listens."""
+    requests = [sample(seed, "vae", n=2) for seed in range(20)]
+    return Load(served, itertools.cycle(requests), connections=8, until_refused=True)
 
 
 def until(what: Callable[[], bool], served) -> None:
@@ -73,14 +36,14 @@ def until(what: Callable[[], bool], served) -> None:
 def test_no_client_notices_that_a_worker_was_killed_under_load(start) -> None:
     served = start("--workers", "2")
     victim = served.workers()[0]["pid"]
-    with Load(served) as load:
+    with clients(served) as load:
         load.wait_for(40)
         os.kill(victim, signal.SIGKILL)
         until(lambda: served.workers()[0]["pid"] not in (victim, None), served)
         until(lambda: served.workers()[0]["state"] == "ready", served)
         load.wait_for(40)
-    assert set(load.statuses) == {200}
-    assert [len(contents) for contents in load.answers.values()] == [1] * 20
+    assert load.tally.errors == []
+    assert [len(digests) for digests in load.tally.digests().values()] == [1] * 20
     assert served.workers()[0]["restarts"] == 1
     assert 'worker_restarts_total{reason="SIGKILL"} 1.0' in served.client.get("/metrics").text
     assert "SIGKILL" in served.log.read_text()
@@ -130,7 +93,7 @@ def test_a_killed_node_comes_back_on_its_port_and_leaves_no_orphans(start) -> No
 def test_sigterm_under_load_answers_what_was_accepted_and_exits_with_0(start) -> None:
     served = start("--workers", "1", "--set", "drain.delay_s=0.3")
     children = psutil.Process(served.process.pid).children(recursive=True)
-    with Load(served) as load:
+    with clients(served) as load:
         load.wait_for(40)
         text = {"model": "text", "prompt": "ab", "max_tokens": 200, "seed": 2, "stream": True}
         with served.client.stream("POST", "/v1/completions", json=text) as answer:
@@ -139,11 +102,8 @@ def test_sigterm_under_load_answers_what_was_accepted_and_exits_with_0(start) ->
             served.process.send_signal(signal.SIGTERM)
             load.wait_for(1)
             assert list(lines)[-2:] == ["data: [DONE]", ""]
-        load._stop.set()
     assert served.process.wait(30) == 0
-    assert set(load.statuses) <= {200, 0}  # 0: refused a connection once the listener was closed
-    first = load.statuses.index(0) if 0 in load.statuses else len(load.statuses)
-    assert load.statuses[:first] == [200] * first
+    assert load.tally.errors == []
     assert not psutil.wait_procs(children, timeout=5)[1]
 
 
