@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TypedDict, TypeVar
 
-import msgspec
-
+from triptych.bundle.continuation import Continuation
 from triptych.bundle.noise import MAX_SEED, check_seed
 from triptych.errors import InputError
 
@@ -15,8 +14,8 @@ T = TypeVar("T")
 MAX_STOPS, MAX_BIASES, MAX_TOP_LOGPROBS, MAX_CHOICES = 16, 1024, 20, 1024
 
 
-class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A prompt, and how to go on from it.
+class GenerationRequest(Continuation, frozen=True):
+    """A prompt, and how to go on from it; `Continuation` has the fields and their defaults.
 
     Logits are changed in this order: `repetition_penalty` (1: none) on every token of the text, prompt
     included; `frequency_penalty` and `presence_penalty` (0: none) on the tokens made so far; `logit_bias`, in
@@ -28,23 +27,6 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     that many likeliest tokens beside it. `echo` puts the prompt in front; then `max_tokens` may be 0. The
     noise of choice number `index` is that of (`seed`, `index`).
     """
-
-    prompt: str | tuple[int, ...]
-    max_tokens: int = 16
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
-    stop: tuple[str, ...] = ()
-    logprobs: bool = False
-    top_logprobs: int = 0
-    echo: bool = False
-    seed: int = 0
-    index: int = 0
 
     def check(self) -> None:
         """Raise `InputError` for the first setting that is out of its range."""

@@ -126,8 +126,7 @@ class ModelHandler:
         work = self._decode(payload)
         if not isinstance(work, TextWork):
             raise InputError(f"got {type(work).__name__}", where="stream", valid="TextWork")
-        fields = {name: getattr(work, name) for name in work.__struct_fields__ if name != "model"}
-        request = GenerationRequest(**fields)
+        request = GenerationRequest(**msgspec.structs.asdict(work.request))
         inner = self._loops[work.model].add(request)
         length = len(prompt_tokens(self._engines[work.model].tokenizer, request))
         self._streams[stream_id] = Text(work.model, inner, length)

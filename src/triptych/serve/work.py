@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from triptych.bundle.continuation import Continuation
 from triptych.serve.kserve import Inference
 
 
@@ -47,27 +48,9 @@ class ProbeWork(Work, frozen=True, tag="probe"):
 
 
 class TextWork(Work, frozen=True, tag="text"):
-    """Continue `prompt`. A stream: the answer is a sequence of `TextPiece`.
+    """Go on from a prompt. A stream: the answer is a sequence of `TextPiece`."""
 
-    `index` keeps several continuations of one seed apart. The settings are those of `GenerationRequest`.
-    """
-
-    prompt: str | tuple[int, ...]
-    seed: int
-    index: int = 0
-    max_tokens: int = 16
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
-    stop: tuple[str, ...] = ()
-    logprobs: bool = False
-    top_logprobs: int = 0
-    echo: bool = False
+    request: Continuation
 
 
 class TextPiece(msgspec.Struct, frozen=True, array_like=True):

@@ -10,6 +10,7 @@ from functools import partial
 import msgspec
 
 from triptych.bundle.condition import row_labels
+from triptych.bundle.continuation import Continuation
 from triptych.errors import InputError
 from triptych.serve.catalog import Model
 from triptych.serve.http.exchange import Exchange
@@ -66,7 +67,10 @@ async def sample_texts(
     for size in model.manifest.sample.shape:
         length *= int(size)
     check_limit("n times tokens of a sample", n * length, exchange.gateway.settings.limits.tokens)
-    works = [TextWork(model.name, "", seed, index, max_tokens=length) for index in range(n)]
+    works = [
+        TextWork(model.name, Continuation(prompt="", max_tokens=length, seed=seed, index=index))
+        for index in range(n)
+    ]
     watch_task(exchange)
     texts = [choice.text for choice in await collect(exchange, works)]
     if accept == TEXT:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from triptych.bundle.continuation import Continuation
 from triptych.errors import InputError, TriptychError
 from triptych.serve.catalog import Model
 from triptych.serve.http.exchange import Exchange
@@ -111,27 +112,25 @@ def as_works(
     check_limit("n", n * len(prompts), limits.rows)
     check_limit("max_tokens", max_tokens, limits.tokens)
     check_limit("n times max_tokens", n * len(prompts) * max_tokens, limits.tokens)
-    biases = as_biases(body.logit_bias or {})
+    asked = Continuation(
+        prompt="",
+        max_tokens=max_tokens,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_k=body.top_k or 0,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        min_p=body.min_p or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logit_bias=as_biases(body.logit_bias or {}),
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        logprobs=body.logprobs is not None or n > (body.n or 1),
+        top_logprobs=body.logprobs or 0,
+        echo=bool(body.echo),
+        seed=seed,
+    )
     return [
-        TextWork(
-            body.model,
-            prompt,
-            seed,
-            index,
-            max_tokens=max_tokens,
-            temperature=1.0 if body.temperature is None else body.temperature,
-            top_k=body.top_k or 0,
-            top_p=1.0 if body.top_p is None else body.top_p,
-            min_p=body.min_p or 0.0,
-            repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
-            frequency_penalty=body.frequency_penalty or 0.0,
-            presence_penalty=body.presence_penalty or 0.0,
-            logit_bias=biases,
-            stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
-            logprobs=body.logprobs is not None or n > (body.n or 1),
-            top_logprobs=body.logprobs or 0,
-            echo=bool(body.echo),
-        )
+        TextWork(body.model, msgspec.structs.replace(asked, prompt=prompt, index=index))
         for prompt in prompts
         for index in range(n)
     ]
