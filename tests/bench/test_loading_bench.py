@@ -1,4 +1,4 @@
-"""The bench of loading: equal answers first, then a running process, a new one, and the command's help."""
+"""The bench of loading: equal answers first, then a running process, a new one, the help, a server."""
 
 from importlib import import_module
 
@@ -13,5 +13,6 @@ def test_loading_is_timed_beside_torch():
         "load and the first sample",
         "from nothing to the first sample",
         "triptych --help",
+        "a server of a small decoder",
     ]
     assert all(c.ratio > 0 for c in made)

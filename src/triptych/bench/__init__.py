@@ -43,7 +43,7 @@ def serve() -> list[Comparison]:
 
 
 def load() -> list[Comparison]:
-    """From a bundle to its first sample, beside torch; and to the command's help."""
+    """From a bundle to its first sample, beside torch; to the command's help; to a server's first answer."""
     from triptych.bench.loading import compare_loading
 
     return compare_loading()

@@ -1,10 +1,11 @@
-"""Claim: a bundle is ready in a fraction of the time torch takes to import, every byte of it checked."""
+"""Claim: bundle and server are ready in a fraction of the time torch takes to import, every byte checked."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from safetensors.torch import load_file
 
 import triptych
 from triptych.bench.comparison import Comparison, by_turns
+from triptych.bench.eager_server import decoder
+from triptych.bench.load import Target
+from triptych.bench.serve import BODY, EAGER, WORKERS, eager_server, wait_for
 from triptych.bundle import noise
 from triptych.errors import TriptychError
 from triptych.learn import VAE
 from triptych.learn.export import export
 from triptych.learn.models.vae import VAEConfig
+from triptych.serve.chaos.server import Server
 
 THREADS, REPEATS, LATENT = 2, 7, 64
 CONFIG = VAEConfig(hidden=(3072, 3072), latent_dim=LATENT)  # 100 MB of weights
@@ -37,8 +42,9 @@ OURS = "import sys, triptych; triptych.load(sys.argv[1], threads=2).sample(1)"
 
 
 def compare_loading(config: VAEConfig = CONFIG, repeats: int = REPEATS) -> list[Comparison]:
-    """To the first sample of a large bundle, in a running process and from nothing; and to the command's
-    help."""
+    """To the first sample of a large bundle, in a running process and from nothing; to the command's help;
+    and to a server's first answer.
+    """
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +68,35 @@ def compare_loading(config: VAEConfig = CONFIG, repeats: int = REPEATS) -> list[
                 ("triptych --help", [sys.executable, "-m", "triptych", "--help"]),
                 repeats,
             ),
+            to_ready(Path(folder), repeats),
         ]
+
+
+def to_ready(folder: Path, repeats: int) -> Comparison:
+    """Servers of a small decoder with two workers, from nothing to their first answer, by turns."""
+    bundle = export(decoder(), folder / "decoder")
+
+    def reference() -> float:
+        started_s = time.monotonic()
+        with eager_server():
+            return time.monotonic() - started_s
+
+    def ours() -> float:
+        started_s = time.monotonic()
+        with Server([bundle], workers=WORKERS, log=folder / "serve.log") as server:
+            wait_for(Target(f"{server.address}/v1/models/{bundle.name}/sample", BODY))
+            return time.monotonic() - started_s
+
+    pairs = [(reference(), ours()) for _ in range(repeats)]
+    return Comparison(
+        claim="a server of a small decoder, from nothing to its first answer",
+        reference=EAGER,
+        ours=f"triptych serve --workers {WORKERS}",
+        threads=1,
+        reference_s=[pair[0] for pair in pairs],
+        ours_s=[pair[1] for pair in pairs],
+        equal="both answered",
+    )
 
 
 def in_process(config: VAEConfig, bundle: Path, size: str, repeats: int) -> Comparison:

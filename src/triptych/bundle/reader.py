@@ -73,6 +73,7 @@ def read_files(folder: Path, manifest: Manifest) -> Bundle:
     check_names(folder, manifest)
     weights = Weights(folder / WEIGHTS)
     check_digest(folder / WEIGHTS, weights.data, manifest)
+    weights.release()
     contents: dict[str, bytes] = {}
     for name in manifest.files.keys() - {WEIGHTS}:
         contents[name] = content(folder / name)
