@@ -44,9 +44,9 @@ fmt: setup  ## format and fix
 bench: setup  ## every performance claim, measured beside its reference
 	$(BIN)/triptych bench
 
-chaos: setup  ## every fault experiment, the long way; its table goes into docs/reliability.md
+chaos: setup system  ## every fault experiment, the long way; its table goes into docs/reliability.md
 	@mkdir -p runs
-	$(BIN)/triptych chaos --json > runs/chaos.json; code=$$?; \
+	$(BIN)/triptych chaos --broker memory --broker sqlite --broker amqp --json > runs/chaos.json; code=$$?; \
 	$(BIN)/python -m triptych.serve.chaos.page runs/chaos.json docs/reliability.md && exit $$code
 
 native: setup  ## build/native: libtriptych.so, triptych.h and the C example; needs gcc

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-from triptych.bench.rabbit_server import RabbitServer, is_installed
+from triptych.serve.chaos.rabbit import RabbitServer, is_installed
 
 install_import_hook("triptych.learn.maths", "beartype.beartype")
 

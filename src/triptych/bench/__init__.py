@@ -58,7 +58,7 @@ def memory() -> Sequence[Result]:
 
 def broker() -> list[Comparison]:
     """Messages through RabbitMQ: a plain aio-pika consumer beside ours."""
-    from triptych.bench.rabbit_server import is_installed
+    from triptych.serve.chaos.rabbit import is_installed
 
     if not is_installed():
         print("bench broker: left out, RabbitMQ is not installed (`make system`)", file=sys.stderr)

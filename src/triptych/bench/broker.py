@@ -16,10 +16,10 @@ import aio_pika
 from aio_pika.abc import AbstractChannel
 
 from triptych.bench.comparison import Comparison
-from triptych.bench.rabbit_server import RabbitServer
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
 from triptych.serve.brokers.rabbit_source import RabbitSource
 from triptych.serve.brokers.topology import RUNNING
+from triptych.serve.chaos.rabbit import RabbitServer
 
 MESSAGES, TURNS = 1000, 3
 IN_FLIGHT = 256

@@ -30,6 +30,9 @@ def chaos(
     ] = 1.0,
 ) -> None:
     """Break a running server on purpose, and check that no accepted request is lost."""
+    import signal
+    import sys
+
     import msgspec
     from rich.console import Console
 
@@ -45,6 +48,7 @@ def chaos(
         patience=patience,
     )
     plan.check()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and end what was started
     told = Console(stderr=True)
 
     def tell(outcome: Outcome) -> None:

@@ -16,7 +16,9 @@ PATIENCE = 5.0
 
 
 @pytest.fixture(scope="session")
-def stage_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Stage]]:
+def stage_of(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Stage]]:
     """The stage of a broker: small untrained models, served."""
     bundles = tmp_path_factory.mktemp("bundles")
     export_vae(bundles / "vae")
@@ -27,7 +29,12 @@ def stage_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
         if broker not in stages:
             folder = tmp_path_factory.mktemp(broker)
             stage = Stage(
-                [bundles / "vae", bundles / "text"], folder, quick=True, patience=PATIENCE, broker=broker
+                [bundles / "vae", bundles / "text"],
+                folder,
+                quick=True,
+                patience=PATIENCE,
+                broker=broker,
+                rabbit=request.getfixturevalue("rabbitmq") if broker == "amqp" else None,
             )
             stages[broker] = ended.enter_context(stage)
         return stages[broker]

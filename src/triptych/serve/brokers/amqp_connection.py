@@ -18,9 +18,15 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from triptych.serve.brokers.options import RabbitOptions
+from triptych.serve.brokers.young_queues import YoungQueues
 
 ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
 CLOSE_S = 1.0
+NO_LEADER = (
+    "`{0}` is there, but does not answer who wants to consume from it: it has no leader. Either too few nodes"
+    " of the cluster are up, or RabbitMQ was killed right after the queue was made; if so, `rabbitmqctl"
+    " delete_queue {0}`: it is made anew, and accepted jobs are sent again"
+)
 
 Properties = Basic.Properties
 
@@ -48,10 +54,17 @@ class AmqpConnection:
 
     Args:
         created: queues found missing, and declared, are added to it.
+        young: of the link that this connection is for.
     """
 
-    def __init__(self, connection: AbstractConnection, options: RabbitOptions, created: set[str]) -> None:
-        self.options, self.created = options, created
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        options: RabbitOptions,
+        created: set[str],
+        young: YoungQueues,
+    ) -> None:
+        self.options, self.created, self._young = options, created, young
         self._connection = connection
         self._publisher: Channel
         self._control: Channel
@@ -66,14 +79,26 @@ class AmqpConnection:
         self._control, self._publisher = await self._open_channel(), await self._open_channel()
 
     async def declare_queue(self, name: str, arguments: FieldTable | None = None) -> None:
-        """Make the durable queue `name` unless it is there; `created` tells which had to be made."""
+        """Make the durable queue `name` unless it is there; `created` tells which had to be made.
+
+        A quorum queue made in the last second before RabbitMQ is killed may never have a leader again: it is
+        there, but takes and gives nothing. One that this link made and did not see last is tried, and made
+        anew if it is so. No accepted job is lost with it: the gateways send theirs again.
+        """
         channel = await self._open_channel()
+        if name in self._young.leaderless:
+            await channel.queue_delete(name)
+            self._young.leaderless.discard(name)
+        elif self._young.take(name) and not await self._answers(name):
+            self._young.leaderless.add(name)  # seen to on the next connection: this one will not live
+            raise AMQPError(f"`{name}`, made right before RabbitMQ was lost, has no leader: it is made anew")
         try:
             await channel.queue_declare(name, passive=True)
         except ChannelNotFoundEntity:
             self.created.add(name)
             channel = await self._open_channel()
             await channel.queue_declare(name, durable=True, arguments=arguments or {})
+            self._young.made(name)
         await channel.close()
 
     async def declare_private_queue(self, name: str, expires_s: float | None = None) -> None:
@@ -133,7 +158,13 @@ class AmqpConnection:
                 f"the broker cancelled the consumer of `{consumption.queue}` (basic.cancel)"
             )
         )
-        started = await channel.basic_consume(consumption.queue, on_message, no_ack=consumption.no_ack)
+        try:
+            async with asyncio.timeout(self.options.check_s):
+                started = await channel.basic_consume(
+                    consumption.queue, on_message, no_ack=consumption.no_ack
+                )
+        except TimeoutError as error:
+            raise AMQPError(NO_LEADER.format(consumption.queue)) from error
         self._consumers[consumption.queue] = str(started.consumer_tag)
 
     async def stop_consuming(self) -> None:
@@ -193,6 +224,17 @@ class AmqpConnection:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
 
+    async def _answers(self, name: str) -> bool:
+        """Whether a queue gives a message, or says that it has none; a message goes back."""
+        channel = await self._open_channel()
+        try:
+            async with asyncio.timeout(self.options.check_s):
+                await channel.basic_get(name)
+        except TimeoutError:
+            return False
+        await channel.close()
+        return True
+
     async def _open_channel(self) -> Channel:
         channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
         underlay = await channel.get_underlay_channel()
@@ -224,6 +266,7 @@ class AmqpConnection:
             self._canary = asyncio.get_running_loop().create_future()
             await self._control.basic_publish(b"", routing_key=self._canary_queue, wait=False)
             await self._canary
+        self._young.are_well()
 
     async def _on_canary(self, message: DeliveredMessage) -> None:
         if self._canary is not None and not self._canary.done():

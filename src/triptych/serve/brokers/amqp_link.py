@@ -20,6 +20,7 @@ from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishEr
 from triptych.errors import BrokerUnavailable, Overloaded
 from triptych.serve.brokers.amqp_connection import ERRORS, AmqpConnection, Consumption, Properties
 from triptych.serve.brokers.options import RabbitOptions
+from triptych.serve.brokers.young_queues import YoungQueues
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class AmqpLink:
         self.url, self.options, self.created = url, options, set[str]()
         self.reconnects, self.token = 0, secrets.token_hex(8)
         self._declare, self._consume, self._on_up, self._on_lost = declare, consume, on_up, on_lost
+        self._young = YoungQueues()
         self._connection: AmqpConnection | None = None
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._down.set()
@@ -189,7 +191,7 @@ class AmqpLink:
         if "heartbeat" not in url.query:
             url = url.update_query(heartbeat=self.options.heartbeat_s)
         plain = await aio_pika.connect(url)
-        self._connection = connection = AmqpConnection(plain, self.options, self.created)
+        self._connection = connection = AmqpConnection(plain, self.options, self.created, self._young)
         await connection.open()
         await self._declare(connection)
         for consumption in self._consume:

@@ -12,7 +12,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
-from triptych.errors import BrokerUnavailable, Overloaded
+from triptych.errors import BrokerUnavailable, NotFoundError, Overloaded, StoreDamaged
 from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.chores import Chores
@@ -171,7 +171,7 @@ class RabbitIntake:
         elif kind in (DONE, FAILED):
             state: State = "failed" if kind == FAILED else "done"
             if not await self._store.settle(id, state, result=message.body, deliveries=deliveries):
-                log.info("job %s had ended: another result of it is dropped", id)
+                await self._drop(id, message.body, deliveries)
         elif kind == DEAD:
             await self._store.settle(id, "dead", reason=message.body.decode(), deliveries=deliveries)
         else:  # the job itself, from the dead-letter exchange
@@ -179,3 +179,16 @@ class RabbitIntake:
             await self._store.settle(
                 id, "dead", reason=f"RabbitMQ gave it up: {cause}", deliveries=deliveries
             )
+
+    async def _drop(self, id: str, result: bytes, deliveries: int) -> None:
+        """Say that a job ran twice, or for nobody: its first end stays."""
+        try:
+            first = await self._store.get(id)
+        except (NotFoundError, StoreDamaged) as error:
+            return log.info("a result is dropped: %s", error)
+        what = "has the same bytes"
+        if first.state in ("cancelled", "dead"):
+            what = f"came after it was {first.state}"
+        elif first.result != result:
+            what = "differs"
+        log.info("job %s had ended: another result (delivery %d) %s and is dropped", id, deliveries, what)

@@ -6,11 +6,13 @@ import hashlib
 import http.client
 import itertools
 import json
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 from triptych.serve.chaos.load import CONTENT
@@ -35,7 +37,9 @@ class JobLoad:
     Attributes:
         accepted: seed -> path of the job, for each that was answered with 202.
         ended: seed -> what the server says of it in the end.
+        accepted_at_s: when each of them was.
         refused: how often a job was not accepted, by status.
+        blunt: how many of those were 503 without a `Retry-After`.
         slowest_refusal_s: the longest wait for one of those.
         twice: keys that were accepted as two different jobs.
         digests: seed -> SHA-256 of each result that was fetched.
@@ -47,7 +51,9 @@ class JobLoad:
         self.server, self.model, self.prefix = server, model, prefix
         self.accepted: dict[int, str] = {}
         self.ended: dict[int, dict[str, Any]] = {}
+        self.accepted_at_s: list[float] = []
         self.refused: Counter[int] = Counter()
+        self.blunt = 0
         self.slowest_refusal_s = 0.0
         self.twice: list[str] = []
         self.digests: dict[int, set[str]] = {}
@@ -71,19 +77,26 @@ class JobLoad:
             goal = len(self.accepted) + more
             return self._changed.wait_for(lambda: len(self.accepted) >= goal, timeout_s)
 
+    def stall_s(self, since_s: float) -> float:
+        """The longest time without a job accepted, from `since_s` on."""
+        moments = [since_s, *(moment for moment in self.accepted_at_s if moment > since_s)]
+        return max((after - before for before, after in pairwise(moments)), default=math.inf)
+
     def submit(self, seed: int) -> int:
         """Hand one in; its status, 0 if there was no answer."""
         body = {"model": self.model, "kind": "sample", "request": {"n": ROWS, "seed": seed}}
         headers = {**CONTENT, "Idempotency-Key": f"{self.prefix}-{seed}"}
         started_s = time.monotonic()
-        status, said = self._ask("POST", "/v1/jobs", json.dumps(body).encode(), headers)
+        status, said, told = self._ask("POST", "/v1/jobs", json.dumps(body).encode(), headers)
         with self._changed:
             if status == 202:
+                self.accepted_at_s.append(time.monotonic())
                 path = f"/v1/jobs/{json.loads(said)['id']}"
                 if self.accepted.setdefault(seed, path) != path:
                     self.twice.append(headers["Idempotency-Key"])
             elif status:
                 self.refused[status] += 1
+                self.blunt += status == 503 and "retry-after" not in told
                 self.slowest_refusal_s = max(self.slowest_refusal_s, time.monotonic() - started_s)
             self._changed.notify_all()
         return status
@@ -93,7 +106,7 @@ class JobLoad:
         deadline_s = time.monotonic() + timeout_s
         while (open_ := [s for s in self.accepted if s not in self.ended]) and time.monotonic() < deadline_s:
             for seed in open_:
-                status, said = self._ask("GET", self.accepted[seed])
+                status, said, _ = self._ask("GET", self.accepted[seed])
                 if status == 200 and (told := json.loads(said))["status"] in ENDED:
                     self.ended[seed] = told
                 elif status == 0:
@@ -101,7 +114,7 @@ class JobLoad:
             time.sleep(AGAIN_S)
         for seed, told in self.ended.items():
             if told["status"] == "done":
-                status, result = self._ask("GET", told["result"], headers=NPY)
+                status, result, _ = self._ask("GET", told["result"], headers=NPY)
                 found = hashlib.sha256(result).hexdigest() if status == 200 else f"status {status}"
                 self.digests.setdefault(seed, set()).add(found)
 
@@ -155,11 +168,11 @@ class JobLoad:
 
     def _ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, frozenset[str]]:
         try:
             with closing(self.server.connect(15.0)) as connection:
                 connection.request(method, path, body, dict(headers or {}))
                 answer = connection.getresponse()
-                return answer.status, answer.read()
+                return answer.status, answer.read(), frozenset(map(str.lower, answer.headers))
         except (OSError, http.client.HTTPException):
-            return 0, b""
+            return 0, b"", frozenset()

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -17,6 +18,8 @@ from triptych.serve.chaos import invariants
 from triptych.serve.chaos.jobs import JobLoad
 from triptych.serve.chaos.load import Answer, Request, ask, sample
 from triptych.serve.chaos.outcome import Check, Figure
+from triptych.serve.chaos.rabbit import RabbitServer, url_of
+from triptych.serve.chaos.relay import Relay
 from triptych.serve.chaos.server import EVENT_TIMEOUT_S, Server, wait_until
 from triptych.serve.chaos.stage import MEMORY, TIMEOUT_S, Stage
 from triptych.serve.chaos.trial import Trial
@@ -82,6 +85,22 @@ class Lab:
         made = self.stage.server(*settings, sabotage=sabotage, bundles=bundles, jobs=jobs)
         self._servers.append(self._open.enter_context(made))
         return made
+
+    def relay(self, *targets: int) -> Relay:
+        """A relay to the first of these ports that takes connections; it ends behind the servers."""
+        made = Relay(targets)
+        self._open.callback(made.close)
+        return made
+
+    def rabbit(self, beside: RabbitServer | None = None) -> RabbitServer:
+        """A RabbitMQ of this experiment's own, or one more node of the cluster of `beside`."""
+        made = RabbitServer(Path(tempfile.mkdtemp(dir=self.stage.folder)), beside)
+        self._open.callback(made.close)
+        return made
+
+    def serve_behind(self, relay: Relay, *settings: str) -> Server:
+        """A server of this experiment's own that shares jobs through the RabbitMQ behind `relay`."""
+        return self.serve(*settings, f"jobs.broker={url_of(relay.port)}", jobs=self.stage.store())
 
     def ask_once(self, server: Server, request: Request) -> Answer:
         """The answer to one request, outside of any trial."""
@@ -162,6 +181,14 @@ class Lab:
 
         self.wait_until(lambda: len(logged()) >= count)
         return logged()
+
+    def logged(self, server: Server, said: str, past: int, *, timeout_s: float = LOGGED_S) -> list[str]:
+        """The messages with `said` that the server has logged since; waits until there is one."""
+
+        def found() -> list[str]:
+            return [event["message"] for event in server.events[past:] if said in event["message"]]
+
+        return self.wait_until(found, timeout_s=timeout_s) or []
 
     def all_back(self, server: Server, count: int = 2) -> None:
         """Wait until `count` workers are ready."""

@@ -1,8 +1,9 @@
-"""`python -m triptych.serve.chaos.page REPORT.json PAGE.md`: put a session's table into a page."""
+"""`python -m triptych.serve.chaos.page REPORT.json ... PAGE.md`: put the tables of sessions into a page."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -34,11 +35,11 @@ def catalogue() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(report: Path, page: Path) -> None:
+def main(reports: Sequence[Path], page: Path) -> None:
     """Rewrite `page`."""
-    found = msgspec.json.decode(report.read_bytes(), type=Report)
-    page.write_text(replace(page.read_text(), f"{catalogue()}\n{markdown(found)}"))
+    found = [msgspec.json.decode(report.read_bytes(), type=Report) for report in reports]
+    page.write_text(replace(page.read_text(), "\n".join([catalogue(), *map(markdown, found)])))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main([Path(word) for word in sys.argv[1:-1]], Path(sys.argv[-1]))

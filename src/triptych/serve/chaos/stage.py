@@ -13,6 +13,7 @@ from triptych.errors import ConfigError
 from triptych.serve.chaos import saboteur
 from triptych.serve.chaos.faults import FOLDER_VARIABLE, MODE_VARIABLE, SLOW_FIRST, Fault
 from triptych.serve.chaos.load import Request, completion, run_load, sample
+from triptych.serve.chaos.rabbit import RabbitServer, is_installed
 from triptych.serve.chaos.server import Server
 
 WORKERS = 2
@@ -36,7 +37,8 @@ class Stage:
         folder: for logs; must exist.
         quick: whether every experiment may do each thing once.
         patience: factor on every bound in seconds.
-        broker: where work queues.
+        broker: where work queues: `memory`, `sqlite` or `amqp`.
+        rabbit: a running one, for `amqp`; one is started if it is needed and not given.
 
     Attributes:
         image, text: names of the two models.
@@ -45,7 +47,14 @@ class Stage:
     """
 
     def __init__(
-        self, bundles: Sequence[Path], folder: Path, *, quick: bool, patience: float, broker: str
+        self,
+        bundles: Sequence[Path],
+        folder: Path,
+        *,
+        quick: bool,
+        patience: float,
+        broker: str,
+        rabbit: RabbitServer | None = None,
     ) -> None:
         self.bundles, self.folder = list(bundles), folder
         self.quick, self.patience, self.broker = quick, patience, broker
@@ -62,6 +71,7 @@ class Stage:
         self.reference: dict[int, str] = {}
         self.shared_exit_code: int | None = None
         self._started = self._stores = 0
+        self._rabbit = rabbit
         self._shared: Server | None = None
         self._open = ExitStack()
 
@@ -121,8 +131,27 @@ class Stage:
     def shared(self) -> Server:
         """A server with two workers for experiments that leave it as they found it."""
         if self._shared is None or not self._shared.is_running():
-            self._shared = self._open.enter_context(self.server(*SHARED))
+            self._shared = self._open.enter_context(self._shared_server())
         return self._shared
+
+    def _shared_server(self) -> Server:
+        if self.broker != "amqp":
+            return self.server(*SHARED)
+        return self.server(*SHARED, f"jobs.broker={self.rabbit().url}", jobs=self.store())
+
+    def rabbit(self) -> RabbitServer:
+        """A RabbitMQ of our own.
+
+        Raises: ConfigError if there is none to start.
+        """
+        if self._rabbit is None:
+            if not is_installed():
+                raise ConfigError("RabbitMQ is not installed", where="--broker amqp", remedy="`make system`")
+            folder = self.folder / "rabbitmq"
+            folder.mkdir()
+            self._rabbit = RabbitServer(folder)
+            self._open.callback(self._rabbit.close)
+        return self._rabbit
 
     def is_shared(self, server: Server) -> bool:
         """Whether it goes on after the experiment."""

@@ -51,7 +51,11 @@ def row(outcome: Outcome, *, held: str, broken: str) -> list[str]:
 
 def not_run(report: Report) -> list[str]:
     """What the table does not hold, and why, in sentences."""
-    lines = [f"{number} does not apply to {broker}" for number, broker in report.not_applicable]
+    lines = [
+        f"does not apply to {broker}: {', '.join(numbers)}"
+        for broker in report.plan.brokers
+        if (numbers := [str(number) for number, other in report.not_applicable if other == broker])
+    ]
     if report.left_out:
         lines.append("left out because they take minutes: " + ", ".join(map(str, report.left_out)))
     if report.not_built:
@@ -77,7 +81,7 @@ def markdown(report: Report) -> str:
         for failure in outcome.failures()
     ]
     lines += ["", "What did not hold:", "", *failures] if failures else ["", "Everything held."]
-    lines += ["", *(line + "." for line in not_run(report))]
+    lines += ["", *(f"- {line}" for line in not_run(report))]
     plan = report.plan
     kind = "quick" if plan.quick else "long"
     lines += [

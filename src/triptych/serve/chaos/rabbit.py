@@ -22,10 +22,21 @@ def is_installed() -> bool:
 
 
 class RabbitServer:
-    """A RabbitMQ of our own: own node, ports, folders and epmd; ended by its process group."""
+    """A RabbitMQ of our own: own node, ports, folders and epmd; ended by its process group.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port, self._epmd_port, self._dist_port = folder, *free_ports(3)
+    Args:
+        folder: for all it writes; must exist.
+        beside: a running one whose cluster it joins when it is started for the first time.
+
+    Attributes:
+        name: of its node.
+        port: where it listens for clients.
+    """
+
+    def __init__(self, folder: Path, beside: RabbitServer | None = None) -> None:
+        self.folder, self.port, self._dist_port, self._epmd_port = folder, *free_ports(3)
+        if beside is not None:
+            self._epmd_port = beside._epmd_port
         self.name = f"triptych-{self.port}@localhost"
         self.environment = {
             **os.environ,
@@ -42,22 +53,27 @@ class RabbitServer:
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
         }
-        (folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.default = 0.0.0.0:{self.port}\nloopback_users = none\n"
-        )
+        settings = [f"listeners.tcp.default = 0.0.0.0:{self.port}", "loopback_users = none"]
+        if beside is not None:
+            settings += [
+                "cluster_formation.peer_discovery_backend = classic_config",
+                f"cluster_formation.classic_config.nodes.1 = {beside.name}",
+            ]
+        (folder / "rabbitmq.conf").write_text("\n".join([*settings, ""]))
         (folder / "plugins").write_text("[].")
         cookie = folder / ".erlang.cookie"
         cookie.write_text("TRIPTYCHTESTS")
         cookie.chmod(0o400)
-        self._epmd = subprocess.Popen(
-            ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"], start_new_session=True
-        )
+        self._epmd = None
+        if beside is None:
+            command = ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+            self._epmd = subprocess.Popen(command, start_new_session=True)
         self.start()
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        return url_of(self.port)
 
     def start(self) -> None:
         """Start it and return once its log says that it has started."""
@@ -106,11 +122,28 @@ class RabbitServer:
             raise ServeError(done.stdout + done.stderr, where=f"rabbitmqctl {arguments[0]}")
         return done.stdout
 
+    def queues(self, *columns: str) -> list[list[str]]:
+        """What it says of each of its queues: its name, then `columns`."""
+        said = self.control("-q", "list_queues", "name", *columns, "--no-table-headers")
+        return [line.split("\t") for line in said.splitlines()]
+
+    def set(self, **settings: int) -> None:
+        """Set variables of the application `rabbit`; connections made afterwards heed them."""
+        calls = (f"application:set_env(rabbit, {name}, {value})" for name, value in settings.items())
+        self.control("eval", ", ".join(calls) + ".")
+
     def close(self) -> None:
         """End it, and its epmd."""
-        self.kill()
-        self._epmd.kill()
-        self._epmd.wait()
+        if self._server.returncode is None:
+            self.kill()
+        if self._epmd is not None:
+            self._epmd.kill()
+            self._epmd.wait()
+
+
+def url_of(port: int) -> str:
+    """The URL of a RabbitMQ, or of what passes on to one, at `port` of this machine."""
+    return f"amqp://guest:guest@127.0.0.1:{port}/"
 
 
 def free_ports(n: int) -> list[int]:
