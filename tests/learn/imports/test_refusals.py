@@ -10,129 +10,122 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import ones
 
 from triptych.errors import ConfigError, DataError
 from triptych.learn.imports import import_folder
 
-FIELDS: dict[str, tuple[dict[str, Any], str]] = {
-    "another architecture": ({"model_type": "llama"}, "model_type: got 'llama'; valid: 'gpt2'"),
-    "another head": ({"architectures": ["GPT2ForSequenceClassification"]}, "architectures"),
-    "an unknown activation": ({"activation_function": "gelu_nwe"}, "[Dd]id you mean `gelu_new`"),
-    "cross attention": ({"add_cross_attention": True}, "add_cross_attention: got True; valid: False"),
-    "quantised weights": ({"quantization_config": {"bits": 4}}, "quantization_config"),
-    "an unknown field": ({"rope_theta": 1e4}, "rope_theta: the field is unknown"),
-    "a misspelt field": ({"n_heads": 4}, "[Dd]id you mean `n_head`"),
-    "two values of one field": ({"n_ctx": 17}, "n_ctx: got 17; valid: 16, as n_positions says"),
-    "a size of 0": ({"n_layer": 0}, "n_layer: got 0; valid: 1 or more"),
-    "heads that do not divide": ({"n_head": 3}, "n_embd: got 16; valid: a multiple of n_head = 3"),
-    "a size that is text": ({"n_embd": "16"}, "n_embd"),
-    "an epsilon of 0": ({"layer_norm_epsilon": 0}, "layer_norm_epsilon"),
-    "an unknown type": ({"dtype": "int8"}, "dtype"),
-    "an end that is no token": ({"eos_token_id": "end"}, "eos_token_id"),
-}
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+Spoil = Callable[[Path], object]
 
-TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
-    "a tensor is missing": (lambda t: t.pop("transformer.ln_f.bias"), "lacks ln_f.bias"),
-    "a tensor is too many": (lambda t: t.update(extra=torch.ones(1)), "holds extra, which is not expected"),
-    "another shape": (
-        lambda t: t.update({"transformer.wpe.weight": torch.ones(17, 16)}),
+
+def field(**fields: Any) -> Spoil:
+    """Set fields of the config."""
+
+    def spoil(folder: Path) -> None:
+        told = json.loads((folder / CONFIG).read_text())
+        (folder / CONFIG).write_text(json.dumps(told | fields))
+
+    return spoil
+
+
+def tensors(alter: Callable[[dict[str, torch.Tensor]], object]) -> Spoil:
+    """Alter the tensors by name."""
+
+    def spoil(folder: Path) -> None:
+        held = load_file(folder / WEIGHTS)
+        alter(held)
+        save_file(held, folder / WEIGHTS)
+
+    return spoil
+
+
+def tensor(name: str, value: torch.Tensor) -> Spoil:
+    """Put in a tensor, or another in its place."""
+    return tensors(lambda held: held.update({name: value}))
+
+
+def twice(name: str, of: str) -> Spoil:
+    """Put in a tensor that should be `of`, and is another."""
+    return tensors(lambda held: held.update({name: held[of] + 1}))
+
+
+def file(name: str, text: str) -> Spoil:
+    """Write a file."""
+    return lambda folder: (folder / name).write_text(text)
+
+
+def missing(name: str) -> Spoil:
+    """Remove a file."""
+    return lambda folder: (folder / name).unlink()
+
+
+def renamed(name: str, other: str) -> Spoil:
+    """Give a file another name."""
+    return lambda folder: (folder / name).rename(folder / other)
+
+
+def cut_short(name: str) -> Spoil:
+    """Take the last bytes off a file."""
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+
+
+REFUSED = [
+    (field(model_type="llama"), ConfigError, "model_type: got 'llama'; valid: 'gpt2'"),
+    (field(architectures=["GPT2ForSequenceClassification"]), ConfigError, "architectures"),
+    (field(activation_function="gelu_nwe"), ConfigError, "[Dd]id you mean `gelu_new`"),
+    (field(add_cross_attention=True), ConfigError, "add_cross_attention: got True; valid: False"),
+    (field(quantization_config={"bits": 4}), ConfigError, "quantization_config"),
+    (field(rope_theta=1e4), ConfigError, "rope_theta: the field is unknown"),
+    (field(n_heads=4), ConfigError, "[Dd]id you mean `n_head`"),
+    (field(n_ctx=17), ConfigError, "n_ctx: got 17; valid: 16, as n_positions says"),
+    (field(n_layer=0), ConfigError, "n_layer: got 0; valid: 1 or more"),
+    (field(n_head=3), ConfigError, "n_embd: got 16; valid: a multiple of n_head = 3"),
+    (field(n_embd="16"), ConfigError, "n_embd"),
+    (field(layer_norm_epsilon=0), ConfigError, "layer_norm_epsilon"),
+    (field(dtype="int8"), ConfigError, "dtype"),
+    (field(eos_token_id="end"), ConfigError, "eos_token_id"),
+    (tensors(lambda held: held.pop("transformer.ln_f.bias")), DataError, "lacks ln_f.bias"),
+    (tensor("extra", ones(1)), DataError, "holds extra, which is not expected"),
+    (
+        tensor("transformer.wpe.weight", ones(17, 16)),
+        DataError,
         r"wpe.weight: got shape \(17, 16\); valid: \(16, 16\)",
     ),
-    "a projection of torch's layout": (
-        lambda t: t.update({"transformer.h.0.mlp.c_fc.weight": torch.ones(64, 16)}),
-        r"valid: \(16, 64\)",
-    ),
-    "integers": (lambda t: t.update({"transformer.ln_f.bias": torch.ones(16, dtype=torch.int8)}), "got int8"),
-    "a number that is none": (lambda t: t["transformer.ln_f.bias"].fill_(torch.nan), "NaN"),
-    "another mask": (lambda t: t.update({"transformer.h.0.attn.bias": torch.ones(1, 1, 16, 16)}), "mask"),
-    "a head that is not tied": (
-        lambda t: t.update({"lm_head.weight": t["transformer.wte.weight"] + 1}),
-        "tie_word_embeddings",
-    ),
-    "two names of one tensor": (
-        lambda t: t.update({"wte.weight": t["transformer.wte.weight"] + 1}),
-        "both with",
-    ),
-}
-
-FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no config": (lambda f: (f / "config.json").unlink(), "config.json: is missing"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: is missing"),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: is missing.*AutoTokenizer"),
-    "a pickle": (
-        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
-        "pickle can run code.*save_pretrained",
-    ),
-    "several files": (
-        lambda f: (f / "model.safetensors").rename(f / "model.safetensors.index.json"),
-        "in several files.*max_shard_size",
-    ),
-    "a config that is no JSON": (
-        lambda f: (f / "config.json").write_text("{"),
-        "config.json: it cannot be read",
-    ),
-    "a config that is a list": (
-        lambda f: (f / "config.json").write_text("[]"),
-        "got list; valid: a JSON object",
-    ),
-    "weights cut short": (
-        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
-        "model.safetensors: it cannot be read",
-    ),
-    "a tokenizer of something else": (
-        lambda f: (f / "tokenizer.json").write_text("{}"),
-        "tokenizer.json: it cannot",
-    ),
-    "a tokenizer that knows more": (
-        lambda f: change(f / "config.json", vocab_size=9),
+    (tensor("transformer.h.0.mlp.c_fc.weight", ones(64, 16)), DataError, r"valid: \(16, 64\)"),
+    (tensor("transformer.ln_f.bias", ones(16, dtype=torch.int8)), DataError, "got int8"),
+    (tensor("transformer.ln_f.bias", ones(16) * torch.nan), DataError, "NaN"),
+    (tensor("transformer.h.0.attn.bias", ones(1, 1, 16, 16)), DataError, "mask"),
+    (twice("lm_head.weight", of="transformer.wte.weight"), DataError, "tie_word_embeddings"),
+    (twice("wte.weight", of="transformer.wte.weight"), DataError, "both with"),
+    (missing(CONFIG), DataError, "config.json: is missing"),
+    (missing(WEIGHTS), DataError, "model.safetensors: is missing"),
+    (missing(TOKENIZER), DataError, "tokenizer.json: is missing.*AutoTokenizer"),
+    (renamed(WEIGHTS, "pytorch_model.bin"), DataError, "pickle can run code.*save_pretrained"),
+    (renamed(WEIGHTS, f"{WEIGHTS}.index.json"), DataError, "in several files.*max_shard_size"),
+    (file(CONFIG, "{"), ConfigError, "config.json: it cannot be read"),
+    (file(CONFIG, "[]"), ConfigError, "got list; valid: a JSON object"),
+    (cut_short(WEIGHTS), DataError, "model.safetensors: it cannot be read"),
+    (file(TOKENIZER, "{}"), DataError, "tokenizer.json: it cannot"),
+    (
+        field(vocab_size=9),
+        DataError,
         r"tokenizer.json: it has \d+ tokens; valid: the model.s 9, or fewer. The tokenizer is of another",
     ),
-    "a damaged generation config": (
-        lambda f: (f / "generation_config.json").write_text("?"),
-        "generation_config",
-    ),
-}
+    (file("generation_config.json", "?"), ConfigError, "generation_config"),
+]
 
 
-def change(file: Path, **fields: Any) -> None:
-    """Set fields of a JSON file."""
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
-
-
-@pytest.fixture
-def gpt2(tmp_path: Path, save: Any) -> Path:
+@pytest.mark.parametrize(("spoil", "error", "said"), REFUSED)
+def test_what_cannot_be_followed_is_refused_by_name_and_nothing_is_written(
+    spoil: Spoil, error: type[Exception], said: str, tmp_path: Path, save: Any
+) -> None:
     save(tmp_path / "gpt2")
     (tmp_path / "gpt2/generation_config.json").unlink(missing_ok=True)
-    return tmp_path / "gpt2"
-
-
-def refuses(folder: Path, kind: type[Exception] | tuple[type[Exception], ...], said: str) -> None:
-    with pytest.raises(kind, match=said):
-        import_folder(folder, folder.parent / "bundle")
-    assert [entry.name for entry in folder.parent.iterdir()] == ["gpt2"]
-
-
-@pytest.mark.parametrize("what", FIELDS)
-def test_a_field_that_cannot_be_followed_is_refused(what: str, gpt2: Path) -> None:
-    fields, said = FIELDS[what]
-    change(gpt2 / "config.json", **fields)
-    refuses(gpt2, ConfigError, said)
-
-
-@pytest.mark.parametrize("what", TENSORS)
-def test_tensors_that_are_not_this_models_are_refused(what: str, gpt2: Path) -> None:
-    alter, said = TENSORS[what]
-    tensors = load_file(gpt2 / "model.safetensors")
-    alter(tensors)
-    save_file(tensors, gpt2 / "model.safetensors")
-    refuses(gpt2, DataError, said)
-
-
-@pytest.mark.parametrize("what", FILES)
-def test_files_that_are_missing_or_damaged_are_refused(what: str, gpt2: Path) -> None:
-    spoil, said = FILES[what]
-    spoil(gpt2)
-    refuses(gpt2, (ConfigError, DataError), said)
+    spoil(tmp_path / "gpt2")
+    with pytest.raises(error, match=said):
+        import_folder(tmp_path / "gpt2", tmp_path / "bundle")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["gpt2"]
 
 
 def test_no_folder_is_refused(tmp_path: Path) -> None:
