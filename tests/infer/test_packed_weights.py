@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import threading
 
 import numpy as np
@@ -62,14 +63,20 @@ def test_nothing_is_written_unless_asked_for_nor_for_small_weights(tmp_path, mon
 def flip(file):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
+    file.chmod(0o600)
     file.write_bytes(data)
+
+
+def cut(file):
+    file.chmod(0o600)
+    os.truncate(file, 100)
 
 
 DAMAGES = {
     "a bit of the weights": lambda entry: flip(entry / packed_weights.WEIGHTS),
     "a bit of the graph": lambda entry: flip(entry / packed_weights.GRAPH),
     "a bit of the seal": lambda entry: flip(entry / packed_weights.SEAL),
-    "weights cut short": lambda entry: os.truncate(entry / packed_weights.WEIGHTS, 100),
+    "weights cut short": lambda entry: cut(entry / packed_weights.WEIGHTS),
     "weights missing": lambda entry: (entry / packed_weights.WEIGHTS).unlink(),
     "seal missing": lambda entry: (entry / packed_weights.SEAL).unlink(),
 }
@@ -112,6 +119,18 @@ def test_without_a_cache_each_process_packs_for_itself_and_says_so(
     assert found.tobytes() == vae.sample(3, seed=1).tobytes()
     assert "this process packs weights for itself alone" in caplog.text
     assert not mapped_files()
+
+
+def test_a_full_disk_leaves_nothing_behind(cache, vae, vae_bundle, caplog):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # less than the weights
+    try:
+        found = sampled(vae_bundle)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found.tobytes() == vae.sample(3, seed=1).tobytes()
+    assert "this process packs weights for itself alone" in caplog.text
+    assert entries(cache) == []
 
 
 def test_of_many_that_want_a_pair_one_writes_it(cache, vae_bundle):

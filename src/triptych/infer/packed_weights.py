@@ -8,7 +8,6 @@ depends on. It is checked whenever it is opened, and made anew when it is damage
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -104,6 +103,8 @@ def made(entry: Path, write: Callable[[Path], object]) -> Packed:
             write(scratch)
             graph = (scratch / GRAPH).read_bytes()
             (scratch / SEAL).write_text(seal(graph, scratch), "ascii")
+            for file in scratch.iterdir():
+                file.chmod(0o400)  # once mapped it may be removed, but never written over
             scratch.rename(entry)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -133,6 +134,8 @@ def make_room(folder: Path) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the cache; the kernel lets go of it if this process dies."""
+    import fcntl  # here, because Windows lacks it: there, each process packs for itself
+
     with (folder / "lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
