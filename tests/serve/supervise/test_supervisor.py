@@ -280,3 +280,43 @@ async def test_a_fault_in_a_childs_own_stop_ends_the_supervisor_loudly():
     assert "cannot stop" in end.reason
     stage.running["b"].stop = Doll.stop.__get__(stage.running["b"])
     await supervisor.stop()
+
+
+REFUSED = Exit(code=1, detail="a file is damaged", charged=False, refused=True)
+
+
+async def test_who_refuses_to_start_is_tried_ever_more_rarely_and_never_charged():
+    stage = Stage()
+    supervisor = stage.supervisor(["a"], max_restarts=1)
+    await supervisor.start()
+    for tries in range(2, 9):
+        stage.running["a"].die(REFUSED)
+        await stage.diary_is(*["+a"] * tries)
+    assert stage.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+    stage.running["a"].die()  # it had started: its next refusal is the first again
+    await stage.diary_is(*["+a"] * 9)
+    stage.running["a"].die(REFUSED)
+    await stage.diary_is(*["+a"] * 10)
+    assert stage.slept[7:] == [0.0, 0.5]
+    await supervisor.stop()
+
+
+async def test_while_one_waits_to_be_tried_again_others_are_restarted_and_it_can_be_stopped():
+    stage = Stage()
+    supervisor = stage.supervisor(["a", "b"])
+    await supervisor.start()
+    waiting = asyncio.Event()
+
+    async def sleep(delay_s):
+        if delay_s:
+            waiting.set()
+            await asyncio.Event().wait()
+
+    supervisor._sleep = sleep
+    stage.running["a"].die(REFUSED)
+    await waiting.wait()
+    assert [child.state for child in supervisor.which_children()] == ["restarting", "running"]
+    stage.running["b"].die()
+    await stage.diary_is("+a", "+b", "+b")
+    await supervisor.stop()
+    assert stage.diary == ["+a", "+b", "+b", "-b"]

@@ -21,7 +21,8 @@ async def ready(exchange: Exchange) -> None:
     """`GET /readyz`: a worker computed a real batch of every model just now; else 503, as while draining.
 
     Each worker is asked, and the body says what each did: `ok`, `failed`, `late`, `starting` or `gone`. One
-    that did is enough: whoever sends requests here gets answers, and a replacement is on its way.
+    that did is enough: whoever sends requests here gets answers, and a replacement is on its way, or
+    `reasons` says why it refuses to start.
     """
     gateway = exchange.gateway
     found = await gateway.probe()
@@ -30,6 +31,7 @@ async def ready(exchange: Exchange) -> None:
         "ready": is_ready,
         "draining": gateway.is_draining,
         "workers": {str(slot): state for slot, state in found.items()},
+        "reasons": {str(worker.slot): worker.reason for worker in gateway.pool.workers() if worker.reason},
     }
     await exchange.answer(200 if is_ready else 503, encode(body), JSON, [])
 

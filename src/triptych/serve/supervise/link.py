@@ -60,6 +60,7 @@ class WorkerLink:
         batches, streams: what the worker holds, by id.
         state: `starting` until the handler is made, `gone` after death.
         proven: whether a worker of this slot has been ready, this one or one before it.
+        refusal: why this worker, or the last one before it, refused to start; empty once one is ready.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class WorkerLink:
         self.streams: dict[int, PieceStream] = {}
         self.state: Literal["starting", "ready", "gone"] = "starting"
         self.hung = self.proven = False
+        self.refusal = ""
         self._owner, self._activity = owner, activity
         self._silence_timeout_s = silence_timeout_s
         self._loop = asyncio.get_running_loop()
@@ -177,10 +179,10 @@ class WorkerLink:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self.state, self.proven = "ready", True
+            self.state, self.proven, self.refusal = "ready", True, ""
             self._owner.link_ready(self)
         elif frame.kind == Kind.FAILED:
-            self._detail = str(decode_failure(frame.body).to_error())
+            self._detail = self.refusal = str(decode_failure(frame.body).to_error())
 
     def _on_reply(self, frame: Frame) -> None:
         batch = self.batches.pop(frame.id)
@@ -216,8 +218,11 @@ class WorkerLink:
             doing[0] in (Doing.OPEN, Doing.STEP) and bool(self.streams)
         )
         outside = end.signal == signal.SIGKILL and self.proven and not (self.hung and starting)
-        charged = starting or not blamed
-        end = msgspec.structs.replace(end, detail=self._detail, charged=charged and not outside)
+        refused = starting and self.proven and self.refusal != "" and self.refusal == self._detail
+        charged = (starting or not blamed) and not refused
+        end = msgspec.structs.replace(
+            end, detail=self._detail, charged=charged and not outside, refused=refused
+        )
         self._owner.link_gone(self, doing, end.reason)
         self._exited.set_result(end)
 

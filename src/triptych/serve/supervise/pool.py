@@ -19,7 +19,11 @@ from triptych.serve.supervise.supervisor import Supervisor, ignore
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """One worker, for readiness, metrics and people."""
+    """One worker, for readiness, metrics and people.
+
+    Args:
+        reason: why it refuses to start, if it does.
+    """
 
     slot: int
     pid: int | None
@@ -27,6 +31,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     restarts: int
     in_flight: int
     streams: int
+    reason: str = ""
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
@@ -168,6 +173,7 @@ class WorkerPool:
                 restarts=child.restarts,
                 in_flight=len(link.batches) if link else 0,
                 streams=len(link.streams) if link else 0,
+                reason=link.refusal if link else "",
             )
             for slot, (link, child) in enumerate(
                 zip(self._dispatcher.links, self._supervisor.which_children(), strict=True)
@@ -222,7 +228,8 @@ class WorkerPool:
             start_timeout_s=self._start_timeout_s,
             silence_timeout_s=self._batch_timeout_s,
         )
-        link.proven = before is not None and before.proven
+        if before is not None:
+            link.proven, link.refusal = before.proven, before.refusal
         return link
 
     async def _watch_supervisor(self) -> None:

@@ -26,6 +26,8 @@ class Exit(msgspec.Struct, frozen=True):
         detail: a sentence about the cause, if one is known.
         charged: whether this end counts against the supervisor's restart intensity. The death of a worker
             that was computing is charged to the work it held (`max_deliveries` bounds it) instead.
+        refused: whether the child refused to start, for a reason that does not pass by trying again at once.
+            It is tried again alone, ever more rarely, and not charged.
     """
 
     code: int | None = None
@@ -33,6 +35,7 @@ class Exit(msgspec.Struct, frozen=True):
     exception: BaseException | None = None
     detail: str = ""
     charged: bool = True
+    refused: bool = False
 
     @property
     def normal(self) -> bool:

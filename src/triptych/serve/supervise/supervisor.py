@@ -20,6 +20,7 @@ from triptych.serve.supervise.spec import (
     tell,
 )
 
+PATIENCE = Backoff(first_s=0.5, longest_s=15.0)
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
 
 
@@ -34,7 +35,7 @@ class Entry:
         self.spec = spec
         self.child: Child | None = None
         self.watcher: asyncio.Task[None] | None = None
-        self.restarts = 0
+        self.restarts = self.refusals = 0
         self.restarting = False
 
 
@@ -47,6 +48,8 @@ class Supervisor:
         strategy: whom a death takes along: nobody (`one_for_one`), those started later (`rest_for_one`), all.
         max_restarts: more than this many charged deaths within `max_seconds` end the supervisor itself.
         backoff: how long to wait before a restart.
+        patience: how long to wait before a child that refused to start is tried again; others are restarted
+            meanwhile.
         on_event: called with every `Event`.
         clock: monotonic seconds. sleep: waits that many seconds. Both can be replaced in tests.
     """
@@ -60,6 +63,7 @@ class Supervisor:
         max_restarts: int = 3,
         max_seconds: float = 5.0,
         backoff: Backoff | None = None,
+        patience: Backoff = PATIENCE,
         on_event: Callable[[Event], None] = ignore,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -71,10 +75,10 @@ class Supervisor:
         self._entries = [Entry(spec) for spec in children]
         self._strategy = strategy
         self._intensity = Intensity(max_restarts, max_seconds, clock)
-        self._backoff = backoff or Backoff()
+        self._backoff, self._patience = backoff or Backoff(), patience
         self._on_event = on_event
         self._sleep = sleep
-        self._exits: asyncio.Queue[tuple[Entry, Child, Exit]] = asyncio.Queue()
+        self._exits: asyncio.Queue[tuple[Entry, Child | None, Exit | None]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._end: Exit | None = None
         self._ended = asyncio.Event()
@@ -157,7 +161,12 @@ class Supervisor:
         try:
             while True:
                 entry, child, end = await self._exits.get()
-                if entry.child is child:  # else it was taken down on purpose in the meantime
+                if entry.child is not child:  # it was taken down on purpose in the meantime
+                    continue
+                if end is None:
+                    entry.restarts += 1
+                    await self._bring_up(entry, "restarted")
+                else:
                     await self._handle_exit(entry, end)
         except Exception as error:
             try:
@@ -170,6 +179,13 @@ class Supervisor:
         entry.child = entry.watcher = None
         if entry.spec.restart == "temporary" or (entry.spec.restart == "transient" and end.normal):
             return
+        if end.refused:
+            entry.refusals += 1
+            entry.restarting = True
+            delay_s = self._patience.delay_s(entry.refusals + 1)
+            entry.watcher = asyncio.create_task(self._try_again(entry, delay_s))
+            return
+        entry.refusals = 0
         delay_s = self._charge(entry, end) if end.charged else 0.0
         position = self._entries.index(entry)
         first = {"one_for_one": position, "rest_for_one": position, "one_for_all": 0}[self._strategy]
@@ -206,6 +222,10 @@ class Supervisor:
         entry.restarting = False
         entry.watcher = asyncio.create_task(self._watch(entry, entry.child))
         self._tell(kind, entry)
+
+    async def _try_again(self, entry: Entry, delay_s: float) -> None:
+        await self._sleep(delay_s)
+        self._exits.put_nowait((entry, None, None))
 
     async def _watch(self, entry: Entry, child: Child) -> None:
         self._exits.put_nowait((entry, child, await child.wait()))
