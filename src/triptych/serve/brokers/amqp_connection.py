@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 from collections.abc import Callable
@@ -13,7 +14,12 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from aiormq.connection import Connection
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    DeliveryError,
+)
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
@@ -21,7 +27,7 @@ from triptych.serve.brokers.options import RabbitOptions
 from triptych.serve.brokers.young_queues import YoungQueues
 
 ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
-CLOSE_S = 1.0
+CLOSE_S = RENEW_S = 1.0
 NO_LEADER = (
     "`{0}` is there, but does not answer who wants to consume from it: it has no leader. Either too few nodes"
     " of the cluster are up, or RabbitMQ was killed right after the queue was made; if so, `rabbitmqctl"
@@ -70,13 +76,15 @@ class AmqpConnection:
         self._control: Channel
         self._channels: dict[str, Channel] = {}
         self._consumers: dict[str, str] = {}  # the tag of each queue's consumer
+        self._renewed_at_s = -math.inf
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._canary: asyncio.Future[None] | None = None
         self._canary_queue = f"{options.prefix}.canary.{os.getpid()}.{random.getrandbits(64):x}"
 
     async def open(self) -> None:
         """Open the channels; everything else comes after."""
-        self._control, self._publisher = await self._open_channel(), await self._open_channel()
+        self._control = await self._open_channel()
+        await self._open_publisher()
 
     async def declare_queue(self, name: str, arguments: FieldTable | None = None) -> None:
         """Make the durable queue `name` unless it is there; `created` tells which had to be made.
@@ -125,14 +133,19 @@ class AmqpConnection:
     ) -> None:
         """Send a message, once the broker does not block publishers; `confirm` waits until it has it safe."""
         await self._transport().ready()
-        await self._publisher.basic_publish(
-            body,
-            exchange=exchange,
-            routing_key=routing_key,
-            properties=properties,
-            mandatory=confirm,
-            wait=False,
-        )
+        publisher = self._publisher
+        try:
+            await publisher.basic_publish(
+                body,
+                exchange=exchange,
+                routing_key=routing_key,
+                properties=properties,
+                mandatory=confirm,
+                wait=False,
+            )
+        except DeliveryError:
+            await self._renew(publisher)
+            raise
 
     async def is_blocked(self) -> bool:
         """Whether the broker has said `connection.blocked`, and not taken it back."""
@@ -190,7 +203,7 @@ class AmqpConnection:
 
     async def watch(self) -> str:
         """Return why the connection is no good any more."""
-        channels = [self._control, self._publisher, *self._channels.values()]
+        channels = [self._control, *self._channels.values()]
         ends: list[asyncio.Future[object]] = [channel.closing for channel in channels]
         ends.append(self._transport().closing)
         try:
@@ -234,6 +247,24 @@ class AmqpConnection:
             return False
         await channel.close()
         return True
+
+    async def _open_publisher(self) -> None:
+        channel = self._publisher = await self._open_channel()
+        channel.closing.add_done_callback(
+            lambda end: self.give_up(why(end)) if channel is self._publisher else None
+        )
+
+    async def _renew(self, refusing: Channel) -> None:
+        """Publish on another channel from now on, at most once in `RENEW_S`.
+
+        The queue may be full. But if it had no leader when the first message for it came on a channel,
+        RabbitMQ 3.10 refuses every message on that channel, for as long as it is open.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if refusing is self._publisher and now_s >= self._renewed_at_s + RENEW_S:
+            self._renewed_at_s = now_s
+            await self._open_publisher()
+            await refusing.close()
 
     async def _open_channel(self) -> Channel:
         channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from triptych.errors import BrokerUnavailable
+from triptych.errors import BrokerUnavailable, Overloaded
 from triptych.serve.brokers.acknowledging import Acknowledging
 from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
 from triptych.serve.brokers.amqp_link import AmqpLink
@@ -29,6 +29,7 @@ from triptych.serve.brokers.topology import (
 )
 
 AT_ONCE_S = 0.05
+AGAIN_S, KEPT_S = 0.5, 15.0  # an end that RabbitMQ does not take: when it is sent again, and for how long
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class RabbitSource:
         """
         if lease.tag not in self._held:
             return False
-        await self._reply(lease, FAILED if failed else DONE, result)
+        await self._end(lease, FAILED if failed else DONE, result)
         return self._settle(lease)
 
     async def nack(self, lease: Lease) -> None:
@@ -90,7 +91,7 @@ class RabbitSource:
         """See `Source`. The reason travels as a result does, the job by the dead-letter exchange."""
         if lease.tag in self._held:
             log.error("job %s is given up: %s", lease.id, reason)
-            await self._reply(lease, DEAD, reason.encode())
+            await self._end(lease, DEAD, reason.encode())
             if self._held.pop(lease.tag, None):
                 await self._acknowledging.give_back(self._delivery(lease), requeue=False)
 
@@ -138,12 +139,30 @@ class RabbitSource:
     def _delivery(lease: Lease) -> int:
         return lease.tag & (2**48 - 1)
 
+    async def _end(self, lease: Lease, kind: str, body: bytes) -> None:
+        """Tell the job's gateway how it ended, if need be again: to have it done again would count as a try.
+
+        Raises: BrokerUnavailable: it will be handed out again.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + KEPT_S
+        while True:
+            try:
+                return await self._reply(lease, kind, body)
+            except (BrokerUnavailable, Overloaded) as error:
+                if loop.time() > until_s:
+                    await self.nack(lease)
+                if lease.tag not in self._held:
+                    raise BrokerUnavailable(str(error), where="RabbitMQ") from error
+                log.warning("job %s: its end is not taken yet: %s", lease.id, error)
+            await asyncio.sleep(AGAIN_S)
+
     async def _say_running(self, leases: list[Lease]) -> None:
         """Tell the gateways of what is not done at once."""
         await asyncio.sleep(AT_ONCE_S)
         for lease in leases:
             if lease.tag in self._held:
-                with suppress(BrokerUnavailable):
+                with suppress(BrokerUnavailable, Overloaded):
                     await self._reply(lease, RUNNING, b"", confirm=False)
 
     async def _reply(self, lease: Lease, kind: str, body: bytes, *, confirm: bool = True) -> None:
