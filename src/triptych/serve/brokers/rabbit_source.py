@@ -144,18 +144,18 @@ class RabbitSource:
 
         Raises: BrokerUnavailable: it will be handed out again.
         """
-        loop = asyncio.get_running_loop()
+        loop, why = asyncio.get_running_loop(), "the connection was lost"
         until_s = loop.time() + KEPT_S
-        while True:
+        while lease.tag in self._held:
             try:
                 return await self._reply(lease, kind, body)
             except (BrokerUnavailable, Overloaded) as error:
-                if loop.time() > until_s:
-                    await self.nack(lease)
-                if lease.tag not in self._held:
-                    raise BrokerUnavailable(str(error), where="RabbitMQ") from error
-                log.warning("job %s: its end is not taken yet: %s", lease.id, error)
+                why = str(error)
+                log.warning("job %s: its end is not taken yet: %s", lease.id, why)
+            if loop.time() > until_s:
+                await self.nack(lease)
             await asyncio.sleep(AGAIN_S)
+        raise BrokerUnavailable(f"does not take an end ({why})", where=self.link.where)
 
     async def _say_running(self, leases: list[Lease]) -> None:
         """Tell the gateways of what is not done at once."""
