@@ -56,6 +56,10 @@ class Ends:
         return record
 
 
+async def nothing() -> None:
+    """What is to be done to lose a lease that ends by itself."""
+
+
 def job(body: bytes, key: str = "") -> Job:
     return Job(secrets.token_hex(8), body, key)
 
@@ -70,7 +74,7 @@ def opened(kind, request, tmp_path):
         options = BrokerOptions(**fields)
         store = await SqliteBroker(tmp_path / "jobs.db" if kind == "sqlite" else ":memory:", options).start()
         if kind != "rabbitmq":
-            yield Ends(store, store, lambda: asyncio.sleep(0))
+            yield Ends(store, store, nothing)  # a lease is lost when its time is over
             await store.close()
             return
         rabbit = RabbitOptions(prefix=f"test-{secrets.token_hex(4)}", backoff_s=0.05)

@@ -20,6 +20,7 @@ from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
 from triptych.serve.brokers.rabbit_intake import RabbitIntake
 from triptych.serve.brokers.rabbit_source import RabbitSource
 from triptych.serve.brokers.sqlite import SqliteBroker
+from triptych.serve.brokers.topology import RECREATED
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -256,6 +257,19 @@ async def test_rabbitmq_goes_away_under_load_and_nothing_is_lost(rabbitmq, fault
         working.cancel()
 
 
+def tells_of(intake, kind) -> asyncio.Event:
+    """Set once the intake has taken in a message of this kind."""
+    told, note = asyncio.Event(), intake._intaking._note
+
+    async def telling(message):
+        await note(message)
+        if message.header.properties.message_type == kind:
+            told.set()
+
+    intake._intaking._note = telling
+    return told
+
+
 async def test_a_job_that_was_confirmed_by_a_queue_now_gone_but_not_written_down_is_sent_again(rabbitmq):
     async with ends(rabbitmq) as (intake, source, options):
         confirmed, write_down = asyncio.Event(), asyncio.Event()
@@ -267,12 +281,13 @@ async def test_a_job_that_was_confirmed_by_a_queue_now_gone_but_not_written_down
             return await publish(job)
 
         intake._store.publish = later
+        told = tells_of(intake, RECREATED)
         publishing = asyncio.create_task(intake.publish(job(b"between")))
         await confirmed.wait()
         await asyncio.gather(source.link.wait_down(), delete_queue(rabbitmq, f"{options.prefix}.jobs"))
         await source.link.wait_up(20)
         working = asyncio.create_task(work(source))
-        await asyncio.sleep(options.check_s)  # word that the queue was made anew has come to the intake
+        await told.wait()
         write_down.set()
         await all_done(intake, {await publishing: b"between"})
         working.cancel()

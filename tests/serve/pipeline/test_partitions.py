@@ -20,6 +20,7 @@ class Sorter(Handler):
 
     def __init__(self):
         self.numbers, self.tasks, self.gates = defaultdict(list), defaultdict(set), {}
+        self.held, self.full = asyncio.Event(), asyncio.Event()  # one waits at a gate; a key has had four
 
     def partition_by(self, message):
         key, number = message.data
@@ -30,9 +31,12 @@ class Sorter(Handler):
     async def handle_message(self, message):
         key, number = message.data
         if key in self.gates:
+            self.held.set()
             await self.gates[key].wait()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # others go on meanwhile
         self.numbers[key].append(number)
+        if len(self.numbers[key]) == 4:
+            self.full.set()
         self.tasks[key].add(asyncio.current_task().get_name())
         message.put_result(number)
 
@@ -78,9 +82,8 @@ async def test_a_key_that_is_held_back_bounds_what_is_taken_and_loses_nothing():
     handler.gates[0] = gate = asyncio.Event()
     async with running(handler, concurrency=2, max_demand=4) as (_, producer):
         waiting = asyncio.create_task(test_batch(producer, [(n % 2, n) for n in range(100)]))
-        while len(handler.numbers[1]) < 4:
-            await asyncio.sleep(0)
-        for _ in range(200):
+        await handler.full.wait()
+        for _ in range(200):  # turns of the event loop, far more than taking all of them would need
             await asyncio.sleep(0)
         assert len(producer) > 70  # two lanes of four, and what two processors hold
         gate.set()
@@ -107,8 +110,7 @@ async def test_a_pipeline_that_ends_answers_what_waits_in_its_lanes():
     pipeline = Pipeline(handler, producer, PipelineOptions(processors=processors, batchers={}))
     await pipeline.start()
     waiting = asyncio.create_task(test_batch(producer, [(0, n) for n in range(20)]))
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await handler.held.wait()
     await pipeline.stop("brutal_kill")
     assert {message.status for message in await waiting} == {"failed"}
 
@@ -116,8 +118,7 @@ async def test_a_pipeline_that_ends_answers_what_waits_in_its_lanes():
 async def test_a_processor_that_is_killed_while_it_takes_leaves_its_turn_to_another():
     handler = Sorter()
     async with running(handler, concurrency=2) as (pipeline, producer):
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await producer.asked.wait()
         (processors,) = (c for c in pipeline.supervisor.which_children() if c.id == "processors")
         first = processors.child.which_children()[0].child
         first.task.cancel()

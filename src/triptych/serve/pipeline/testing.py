@@ -16,15 +16,18 @@ class DummyProducer(QueueProducer):
 
     Attributes:
         demands: what the pipeline asked for, call by call.
+        asked: set once it has asked.
     """
 
     def __init__(self) -> None:
         super().__init__(ProducerOptions(capacity=2**31))
         self.demands: list[int] = []
+        self.asked = asyncio.Event()
 
     async def take(self, demand: int) -> list[Message]:
         """As `QueueProducer.take`, written down."""
         self.demands.append(demand)
+        self.asked.set()
         return await super().take(demand)
 
 
