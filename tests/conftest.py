@@ -28,3 +28,14 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]
     server = RabbitServer(tmp_path_factory.mktemp("rabbitmq"))
     yield server
     server.close()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """On tensors this small a second thread only waits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

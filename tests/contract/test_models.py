@@ -51,14 +51,7 @@ CLASSES = 3
 FREE = {"critic.4.bias"}  # scores are only compared with each other: a constant added to all of them is free
 STEP = Progress(step=5, epoch=0, max_steps=10)
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On tensors this small a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=CASES)

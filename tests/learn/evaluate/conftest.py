@@ -1,14 +1,8 @@
-"""On tensors this small a second thread only waits."""
-
-from collections.abc import Iterator
+"""Every test here is of small tensors."""
 
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def on_one_thread(one_thread: None) -> None:
+    """See `one_thread`."""

@@ -27,6 +27,7 @@ from triptych.learn.maths.support import active
 from triptych.learn.models.base import Batch, Config, GenerativeModel, Graph, Progress, Terms, Turn
 from triptych.learn.models.condition import example_labels, join, label_spec, sample_labels, width
 from triptych.learn.models.figures import mean_and_error
+from triptych.learn.models.pictures import latent_sampler, picture_spec
 from triptych.learn.nn import MLP
 
 LOG_VAR_LIMIT = 10.0  # log-variances are clamped to [-10, 10]
@@ -235,7 +236,7 @@ class VAE(GenerativeModel):
         """
         label, labels = label_spec(self.config.classes), example_labels(2, self.config.classes)
         x, z = self.sample_spec(), TensorSpec(name="z", shape=("batch", self.config.latent_dim))
-        x = TensorSpec(name="x", shape=("batch", *x.shape), low=0.0, high=1.0)
+        x = picture_spec(("batch", *x.shape))
         mean, log_var = (TensorSpec(name=name, shape=z.shape) for name in ("mean", "log_var"))
         example = torch.rand(2, *self.config.sample_shape), torch.randn(2, self.config.latent_dim)
         return (
@@ -245,14 +246,8 @@ class VAE(GenerativeModel):
 
     def sampler(self) -> LatentSampler:
         """Draw z from the prior and decode it."""
-        return LatentSampler(
-            graph="decode",
-            input="z",
-            output="x",
-            latent_shape=(self.config.latent_dim,),
-            condition=next(iter(label_spec(self.config.classes)), None),
-        )
+        return latent_sampler("decode", self.config.latent_dim, self.config.classes)
 
     def sample_spec(self) -> TensorSpec:
         """An image in [0, 1]."""
-        return TensorSpec(name="x", shape=self.config.sample_shape, low=0.0, high=1.0)
+        return picture_spec(self.config.sample_shape)

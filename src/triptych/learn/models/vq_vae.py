@@ -26,6 +26,7 @@ from triptych.learn.maths.quantization import codebook_loss, commitment, per_cod
 from triptych.learn.models.base import Batch, GenerativeModel, Graph, Progress, Terms, Turn
 from triptych.learn.models.condition import label_spec, needed, sample_labels, width
 from triptych.learn.models.figures import mean_and_error
+from triptych.learn.models.pictures import picture_spec
 from triptych.learn.models.transformer import Transformer
 from triptych.learn.models.transformer_graphs import next_token
 from triptych.learn.models.vq_vae_config import VQVAEConfig
@@ -221,7 +222,7 @@ class VQVAE(GenerativeModel):
         cache.
         """
         x, indices = self.sample_spec(), self.index_spec()
-        x = TensorSpec(name="x", shape=("batch", *x.shape), low=0.0, high=1.0)
+        x = picture_spec(("batch", *x.shape))
         picture = torch.rand(2, *self.config.sample_shape)
         grid = torch.randint(self.quantizer.codes, (2, *self.config.grid))
         return (
@@ -256,7 +257,7 @@ class VQVAE(GenerativeModel):
 
     def sample_spec(self) -> TensorSpec:
         """A picture in [0, 1]."""
-        return TensorSpec(name="x", shape=self.config.sample_shape, low=0.0, high=1.0)
+        return picture_spec(self.config.sample_shape)
 
 
 def full_precision(device: str) -> AbstractContextManager[object]:

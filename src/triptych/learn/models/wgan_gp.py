@@ -32,6 +32,7 @@ from triptych.learn.maths.transport import directions, frechet, principal_axes, 
 from triptych.learn.models.base import Batch, Config, GenerativeModel, Graph, Progress, Terms, Turn
 from triptych.learn.models.condition import example_labels, join, label_spec, sample_labels, width
 from triptych.learn.models.figures import mean_and_error
+from triptych.learn.models.pictures import latent_sampler, picture_spec
 from triptych.learn.nn import MLP
 
 PROJECTIONS = 128  # directions of the sliced Wasserstein distance in validation
@@ -223,23 +224,17 @@ class WGANGP(GenerativeModel):
         """`generate`: z, and the label of each row in a conditional GAN, to an image x."""
         label, labels = label_spec(self.config.classes), example_labels(2, self.config.classes)
         z = TensorSpec(name="z", shape=("batch", self.config.latent_dim))
-        x = TensorSpec(name="x", shape=("batch", *self.config.sample_shape), low=0.0, high=1.0)
+        x = picture_spec(("batch", *self.config.sample_shape))
         example = torch.randn(2, self.config.latent_dim), *labels
         return (Graph("generate", Generate(self), (z, *label), (x,), example),)
 
     def sampler(self) -> LatentSampler:
         """Draw z and generate."""
-        return LatentSampler(
-            graph="generate",
-            input="z",
-            output="x",
-            latent_shape=(self.config.latent_dim,),
-            condition=next(iter(label_spec(self.config.classes)), None),
-        )
+        return latent_sampler("generate", self.config.latent_dim, self.config.classes)
 
     def sample_spec(self) -> TensorSpec:
         """An image in [0, 1]."""
-        return TensorSpec(name="x", shape=self.config.sample_shape, low=0.0, high=1.0)
+        return picture_spec(self.config.sample_shape)
 
 
 def to_players(x: Tensor) -> Tensor:
