@@ -78,7 +78,7 @@ class Dispatch(Handler):
 
 
 class Gateway:
-    """What the HTTP routes (and later other protocols) call.
+    """What the routes, and the runner of jobs, call.
 
     Attributes:
         generation: the models and workers that accept requests now.

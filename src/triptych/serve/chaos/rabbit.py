@@ -37,7 +37,7 @@ class RabbitServer:
         self.folder, self.port, self._dist_port, self._epmd_port = folder, *free_ports(3)
         if beside is not None:
             self._epmd_port = beside._epmd_port
-        self.name, self._folder = f"triptych-{self.port}@localhost", folder
+        self.name = f"triptych-{self.port}@localhost"
         self.environment = {
             **os.environ,
             "HOME": str(folder),
@@ -79,7 +79,7 @@ class RabbitServer:
         """Start it and return once its log says that it has started."""
         self._server = subprocess.Popen(
             [str(PROGRAMS / "rabbitmq-server")],
-            cwd=self._folder,  # where its dumps go, should it die
+            cwd=self.folder,  # where its dumps go, should it die
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -153,10 +153,6 @@ class Stage:
             self._open.callback(self._rabbit.close)
         return self._rabbit
 
-    def is_shared(self, server: Server) -> bool:
-        """Whether it goes on after the experiment."""
-        return server is self._shared
-
     def arm(self, fault: Fault) -> None:
         """Let a fault that strikes once strike the next time its seed is seen."""
         (self.folder / fault.name).touch()

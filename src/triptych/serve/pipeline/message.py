@@ -65,11 +65,6 @@ class Message(msgspec.Struct, eq=False, weakref=False):
         self.batch_key = batch_key
         return self
 
-    def put_data(self, data: Any) -> Message:
-        """Replace the input; not in `handle_batch`, which may see the message again."""
-        self.data = data
-        return self
-
     def put_result(self, result: Any) -> Message:
         """Answer it."""
         if self.status != "cancelled":
