@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import triptych
+from triptych.serve.fingerprint import fingerprint
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -110,7 +111,8 @@ def test_bytes_and_texts_are_those_of_the_library(run, bundles, rabbitmq):
     gateway = run("gateway", "--broker", rabbitmq.url, "--port", "0")
     with httpx.Client(base_url=gateway.line().split()[-1], timeout=30) as client:
         until_ready(client, False)
-        assert client.post("/v1/models/vae/sample", json={"n": 1}).status_code == 404
+        early = client.post("/v1/models/vae/sample", json={"n": 1})
+        assert (early.status_code, "retry-after" in early.headers) == (503, True)
         both = run(
             "worker", "--broker", rabbitmq.url, "--workers", "1", str(bundles / "vae"), str(bundles / "text")
         )
@@ -142,6 +144,43 @@ def test_bytes_and_texts_are_those_of_the_library(run, bundles, rabbitmq):
         assert (late.status_code, "retry-after" in late.headers) == (503, True)
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(30) == 0
+
+
+def test_a_job_waits_for_a_worker_through_the_death_of_its_gateway(run, bundles, rabbitmq, tmp_path):
+    arguments = ["gateway", "--broker", rabbitmq.url, "--port", "0", "--jobs", str(tmp_path / "jobs.db")]
+    worker = ["worker", "--broker", rabbitmq.url, "--workers", "1", str(bundles / "vae")]
+    first = run(*arguments)
+    url = first.line().split()[-1]
+    with httpx.Client(base_url=url, timeout=30) as client:
+        computing = run(*worker)
+        computing.line()
+        until_ready(client)
+        computing.process.send_signal(signal.SIGTERM)
+        assert computing.process.wait(30) == 0
+        until_ready(client, False)
+        job = client.post("/v1/jobs", json={"kind": "sample", "model": "vae", "request": {"n": 2, "seed": 7}})
+        assert job.status_code == 202, job.text
+    first.process.kill()
+    again = run(*arguments)
+    with httpx.Client(base_url=again.line().split()[-1], timeout=30) as client:
+        run(*worker)
+        deadline_s = time.monotonic() + 60
+        where = job.headers["location"]
+        while (told := client.get(where).json())["state"] != "done":
+            assert told["state"] in ("queued", "running"), told
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        made = client.get(f"{where}/result").json()
+    assert np.array_equal(made["samples"], triptych.load(bundles / "vae").sample(2, seed=7).tolist())
+
+
+def test_machines_that_give_other_bytes_have_another_fingerprint(bundles):
+    one, same = (fingerprint(triptych.load(bundles / "vae")) for _ in range(2))
+    other = fingerprint(triptych.load(bundles / "vae", engine="openvino"))
+    text = triptych.load(bundles / "text")
+    assert one == same
+    assert fingerprint(text) == fingerprint(text)
+    assert len({one, other, fingerprint(text)}) == 3
 
 
 def test_a_worker_killed_under_load_costs_no_request(run, bundles, rabbitmq):

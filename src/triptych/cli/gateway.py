@@ -39,7 +39,10 @@ def gateway(
     settings = read_settings(config, [*(set_ or []), *overrides])
     check_broker(settings.jobs.broker, AMQP)
 
+    from triptych.serve.remote.roles import check_gateway
     from triptych.serve.root import serve
+
+    check_gateway(settings)
 
     def announce(url: str) -> None:
         print(f"triptych: a gateway at {url}", flush=True)

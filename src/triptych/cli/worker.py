@@ -39,7 +39,10 @@ def worker(
             remedy="triptych worker --broker amqp://... BUNDLE",
         )
 
+    from triptych.serve.remote.roles import check_worker
     from triptych.serve.remote.worker import work
+
+    check_worker(settings)
 
     def announce() -> None:
         print(f"triptych: working on {' '.join(bundle.name for bundle in bundles)}", flush=True)

@@ -71,7 +71,14 @@ class Catalog(dict[str, Model]):
         return cls.read(found)
 
     def find(self, name: str) -> Model:
-        """The model of that name.
+        """The model of that name, to be asked something now.
+
+        Raises: NotFoundError with the nearest name.
+        """
+        return self.known(name)
+
+    def known(self, name: str) -> Model:
+        """The model of that name, whether or not it could be asked something now.
 
         Raises: NotFoundError with the nearest name.
         """

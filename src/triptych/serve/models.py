@@ -19,6 +19,7 @@ from triptych.errors import BundleRefused, InputError
 from triptych.infer import DecodeLoop, Engine, GenerationRequest, TokenEvent, load
 from triptych.infer.decoding import prompt_tokens
 from triptych.serve.bodies import as_json, as_npy, from_npy
+from triptych.serve.fingerprint import fingerprint
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.worker import StreamEvent
 from triptych.serve.tensors import read_tensor, write_tensors
@@ -27,6 +28,7 @@ from triptych.serve.work import (
     NPY,
     PNG,
     AnyWork,
+    FingerprintWork,
     InferWork,
     ProbeWork,
     RunWork,
@@ -118,6 +120,8 @@ class ModelHandler:
             return sample(engine, group)
         if isinstance(group[0], RunWork | InferWork):
             return run(engine, group)
+        if isinstance(group[0], FingerprintWork):
+            return [fingerprint(engine)] * len(group)
         probe(engine)
         return [b""] * len(group)
 

@@ -99,7 +99,7 @@ class Node:
         def on_generation(generation: Generation) -> None:
             self._gateway.generation = generation
 
-        self._fleet = RemoteFleet(settings.jobs.broker, on_generation)
+        self._fleet = RemoteFleet(settings.jobs.broker, on_generation, max_texts=settings.queue.capacity)
         self._gateway = Gateway(self._fleet.generation, settings, self._metrics, workers=REMOTE_BATCHES)
 
     async def run(self) -> int:

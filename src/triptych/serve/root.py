@@ -22,10 +22,10 @@ from triptych.errors import ConfigError, ServeError
 from triptych.serve.jobs.lane import with_place
 from triptych.serve.logs import log_event, start_logging
 from triptych.serve.settings import Http, Settings
-from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.process import ProcessChild, spawn
 from triptych.serve.supervise.spec import ChildSpec
 from triptych.serve.supervise.supervisor import Supervisor
+from triptych.serve.way import try_way
 
 MAX_RESTARTS, MAX_SECONDS = 3, 30.0  # of the node
 SAME_SIGNAL_S = 0.25  # process managers signal a process and then its whole group: that is one request
@@ -92,7 +92,7 @@ class Root:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        if not (await self._try_way() and await self._first_start()):
+        if not (await try_way(self._bundles, self._settings, self._stop) and await self._first_start()):
             return 0 if self._node is None else self._code(self._node)
         announce(self.url)
         drain = self._settings.drain
@@ -115,41 +115,6 @@ class Root:
         self._listener.close()  # or connections would still queue up here after the node has closed its own
         await supervisor.stop()
         return self._code(self._node)
-
-    async def _try_way(self) -> bool:
-        """Load the bundles in a process of its own, unless they are computed in the way that cannot fail.
-
-        What engine and precision refuse is then one error, and what they have to calibrate is done once.
-
-        Returns: whether they may be served so; False if a signal came first.
-
-        Raises: TriptychError, as `triptych.load` does.
-        """
-        workers = self._settings.workers
-        if not self._bundles or (workers.engine != "openvino" and workers.precision == "f32"):
-            return True
-        read, write = os.pipe()
-        call = {"bundles": self._bundles, "workers": msgspec.to_builtins(workers), "answer": write}
-        trial = await spawn("triptych.serve.trial:main", call, name="trial", pass_fds=[write])
-        os.close(write)
-        stopping = asyncio.create_task(self._stop.wait())
-        waiting: list[asyncio.Future[Any]] = [trial.exited, stopping]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if stopping.done():
-            await trial.stop("brutal_kill")
-        stopping.cancel()
-        with os.fdopen(read, "rb") as pipe:
-            answer = pipe.read()
-        if answer:
-            raise msgspec.msgpack.decode(answer, type=Failure).to_error()
-        end = trial.exited.result()
-        if not end.normal and not self._stop.is_set():
-            raise ServeError(
-                f"the bundles could not be tried ({end.reason})",
-                where="workers",
-                remedy="the lines above say why",
-            )
-        return not self._stop.is_set()
 
     async def _first_start(self) -> bool:
         """Start the node and wait until it answers: one that cannot start once will not start later.

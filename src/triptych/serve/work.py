@@ -47,6 +47,10 @@ class ProbeWork(Work, frozen=True, tag="probe"):
     """Compute one small real batch, to prove that the worker still can. The answer is empty."""
 
 
+class FingerprintWork(Work, frozen=True, tag="fingerprint"):
+    """Say how this machine computes the model; the answer is `fingerprint`'s digest."""
+
+
 class TextWork(Work, frozen=True, tag="text"):
     """Go on from a prompt. A stream: the answer is a sequence of `TextPiece`."""
 
@@ -69,7 +73,7 @@ class TextPiece(msgspec.Struct, frozen=True, array_like=True):
     is_prompt: bool = False
 
 
-AnyWork = SampleWork | RunWork | InferWork | ProbeWork | TextWork
+AnyWork = SampleWork | RunWork | InferWork | ProbeWork | FingerprintWork | TextWork
 
 JSON, NPY, PNG, TEXT = "application/json", "application/x-npy", "image/png", "text/plain"
 EVENTS = "text/event-stream"

@@ -109,12 +109,9 @@ class AmqpConnection:
             self._young.made(name)
         await channel.close()
 
-    async def declare_private_queue(self, name: str, expires_s: float | None = None) -> None:
-        """Make a queue that nobody shares: gone with this connection, or unused for `expires_s`."""
-        if expires_s is None:
-            await self._control.queue_declare(name, exclusive=True, auto_delete=True)
-        else:
-            await self._control.queue_declare(name, arguments={"x-expires": int(expires_s * 1000)})
+    async def declare_private_queue(self, name: str) -> None:
+        """Make a queue that nobody shares, gone with this connection."""
+        await self._control.queue_declare(name, exclusive=True, auto_delete=True)
 
     async def declare_exchange(self, name: str, kind: str) -> None:
         """Make the durable exchange `name` unless it is there."""

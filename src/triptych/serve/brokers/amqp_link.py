@@ -25,6 +25,10 @@ from triptych.serve.brokers.young_queues import YoungQueues
 log = logging.getLogger(__name__)
 
 
+class RecipientGone(Exception):
+    """The private queue that a message was for is gone, and so is whoever had made it."""
+
+
 class AmqpLink:
     """Keeps one connection up until it is closed.
 
@@ -95,6 +99,7 @@ class AmqpLink:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
             self._keeper = None
+        self._take_down("closed")
         await self._drop()
 
     def unavailable(self, why: str) -> BrokerUnavailable:
@@ -109,10 +114,17 @@ class AmqpLink:
         routing_key: str,
         exchange: str = "",
         confirm: bool = True,
+        private: bool = False,
     ) -> None:
-        """Send a message; with `confirm`, return once the broker has it safe.
+        """Send a message; return once the broker has it.
 
-        Raises: BrokerUnavailable, also when it is not confirmed in time; Overloaded if the queue is full.
+        Args:
+            confirm: that it must have come into a queue. If there is none the connection is set up anew, and
+                its queues declared.
+            private: that it goes to somebody's private queue, which is gone when he is.
+
+        Raises: BrokerUnavailable, also when it is not confirmed in time; Overloaded if the queue is full;
+            RecipientGone if a private queue is gone.
         """
         connection = self._connection
         if connection is None or not self._up.is_set():
@@ -123,7 +135,9 @@ class AmqpLink:
                     body, properties, routing_key=routing_key, exchange=exchange, confirm=confirm
                 )
         except PublishError as error:
-            connection.give_up(f"nothing takes messages for `{routing_key}` any more")
+            if private:
+                raise RecipientGone(routing_key) from error
+            self._give_up(connection, f"nothing takes messages for `{routing_key}` any more")
             raise self.unavailable(f"no queue for `{routing_key}`") from error
         except DeliveryError as error:
             raise Overloaded("its queue is full", where=self.where, remedy="try again later") from error
@@ -134,7 +148,8 @@ class AmqpLink:
                 log.error("RabbitMQ at %s %s", self.where, why)
             raise self.unavailable(why) from error
         except ERRORS as error:
-            raise self.unavailable(str(error) or type(error).__name__) from error
+            self._give_up(connection, str(error) or type(error).__name__)
+            raise self.unavailable(self._why) from error
 
     async def acknowledge(self, queue: str, tag: int, *, multiple: bool = False) -> None:
         """Tell the broker that a message (and, with `multiple`, all before it) is dealt with.
@@ -179,12 +194,21 @@ class AmqpLink:
             log.info("RabbitMQ at %s: up, and a message came through", self.where)
             self._on_up()
             self.created.clear()
-            self._why = await connection.watch()
-            self._up.clear()
-            self._down.set()
+            self._take_down(await connection.watch())
             log.error("RabbitMQ at %s: lost: %s", self.where, self._why)
             await self._drop()
             self._on_lost()
+
+    def _give_up(self, connection: AmqpConnection, reason: str) -> None:
+        """A connection is no good any more: nothing more is sent over it, before `_keep` has seen to it."""
+        if connection is self._connection:
+            self._take_down(reason)
+        connection.give_up(reason)
+
+    def _take_down(self, reason: str) -> None:
+        self._why = reason
+        self._up.clear()
+        self._down.set()
 
     async def _connect(self) -> AmqpConnection:
         url = aio_pika.connection.make_url(self.url)

@@ -27,7 +27,7 @@ from triptych.serve.jobs.failures import encode_failure
 from triptych.serve.jobs.stored import StoredJob, settle_completion
 from triptych.serve.settings import Jobs
 
-AGAIN = (Overloaded, SupervisorFailed)  # the node is at fault, not the job
+AGAIN = (BrokerUnavailable, Overloaded, SupervisorFailed)  # the node is at fault, not the job
 PAUSE_S, AWAY_S = 0.2, 1.0
 
 log = logging.getLogger(__name__)

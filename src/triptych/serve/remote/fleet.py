@@ -1,4 +1,4 @@
-"""The workers of other machines: who is there, what they offer, and what was asked of them."""
+"""The workers of other machines: the connection that leads to them, and what was asked of them."""
 
 from __future__ import annotations
 
@@ -9,89 +9,76 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 
 import msgspec
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from triptych.bundle import reader
-from triptych.errors import BrokerUnavailable, DeadlineExceeded, Draining, Overloaded, TriptychError
+from triptych.errors import BrokerUnavailable, DeadlineExceeded, Draining, Overloaded
 from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.chores import Chores
-from triptych.serve.catalog import Catalog, Model
 from triptych.serve.generation import Generation
+from triptych.serve.remote.machines import Machines, RemoteCatalog
 from triptych.serve.remote.pool import RemotePool
 from triptych.serve.remote.protocol import (
+    ANNOUNCE_S,
     CANCEL,
-    GONE_S,
     OPTIONS,
     PERSISTENT,
     PIECES,
     TIMEOUT,
     TRANSIENT,
-    Announcement,
     Names,
     Pieces,
     declare_work,
 )
-from triptych.serve.remote.request import Request
+from triptych.serve.remote.request import Request, unreadable
 from triptych.serve.supervise.pool import WorkerInfo
 from triptych.serve.supervise.spec import Exit, Shutdown
 
 AHEAD = 2  # batches on their way for each process: one is computed, the next waits beside it
-WAIT_S = 5.0  # a request waits this long for RabbitMQ before it is refused
+PATIENCE_S = 5.0  # RabbitMQ may be away for so long before new requests are refused
+
+START = "start `triptych worker`, or try again"
 
 log = logging.getLogger(__name__)
-
-
-class Machine:
-    """A worker machine as it last announced itself.
-
-    Attributes:
-        models: what it offers, by name.
-        heard_at_s: when that was, on the monotonic clock.
-    """
-
-    def __init__(self, told: Announcement) -> None:
-        self.told, self.heard_at_s = told, time.monotonic()
-        where = Path(f"worker {told.id[:8]}")
-        found = [
-            Model(where, reader.parse(where, offer.manifest), offer.created_at_s) for offer in told.offers
-        ]
-        self.models = {model.name: model for model in found}
-
-    def hear(self, told: Announcement) -> None:
-        """It announced itself again."""
-        self.told, self.heard_at_s = told, time.monotonic()
 
 
 class RemoteFleet:
     """A `Child` that is the connection to RabbitMQ, and all that goes through it.
 
+    What it has taken it sends again after each loss of the connection, until it is answered or late.
+
     Args:
         url: `amqp://user:password@host:port/vhost`.
         on_generation: called when the models on offer are others.
+        max_texts: texts that may be open; one more is `Overloaded`.
 
     Attributes:
-        generation: the models on offer now. Of a model that workers have in several versions, it is that of
-            the worker started last.
+        generation: the models on offer now, see `machines.choose`.
+        machines: the workers it has heard of.
     """
 
-    def __init__(self, url: str, on_generation: Callable[[Generation], object]) -> None:
+    def __init__(
+        self, url: str, on_generation: Callable[[Generation], object], *, max_texts: int = 1024
+    ) -> None:
         self.id, self.names = uuid.uuid4().hex, Names(OPTIONS.prefix)
-        self.generation = Generation(Catalog(), RemotePool(self, Catalog()))
-        self._on_generation = on_generation
+        self.machines = Machines(self._offer, self._wake)
+        self.generation = self._generation()
+        self._on_generation, self._max_texts = on_generation, max_texts
         self._consume: list[Consumption] = []
-        self.link = AmqpLink(url, OPTIONS, self._on_declare, self._consume, on_up=self._on_up)
+        self.link = AmqpLink(
+            url, OPTIONS, self._on_declare, self._consume, on_up=self._on_up, on_lost=self._on_lost
+        )
         self._queue = ""  # where answers come: a new one for each connection, a lost one may linger
-        self._machines: dict[str, Machine] = {}
         self._requests: dict[str, Request] = {}
+        self._batches = 0  # of those
         self._ids, self._chores = count(1), Chores()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._stopped: asyncio.Future[Exit] | None = None
         self._refusal: Draining | None = None
+        self._since_s = time.monotonic()  # it is up, or down, since
 
     @property
     def pid(self) -> None:
@@ -102,7 +89,6 @@ class RemoteFleet:
         """Begin to connect; does not wait for RabbitMQ, nor for workers."""
         self._stopped = asyncio.get_running_loop().create_future()
         await self.link.start()
-        self._chores.start(self._look())
 
     async def wait(self) -> Exit:
         """Return once it was stopped."""
@@ -118,6 +104,7 @@ class RemoteFleet:
             await asyncio.wait([request.ended for request in self._requests.values()], timeout=timeout_s)
         for request in list(self._requests.values()):
             request.fail(self._refusal)
+        self.machines.hold()
         await self._chores.stop()
         await self.link.close()
         assert self._stopped is not None
@@ -125,20 +112,46 @@ class RemoteFleet:
             self._stopped.set_result(Exit(code=0))
         return await self.wait()
 
-    def send(self, queue: str, body: bytes, deadline_s: float | None, request: Request) -> None:
-        """Have a worker do `request`, again after each loss of the connection, until it has ended.
+    def check_there(self, model: str) -> None:
+        """Whether a request for `model` may be accepted now.
 
-        Raises: Draining; Overloaded if no worker is known.
+        Raises: BrokerUnavailable while RabbitMQ is away for long; Overloaded while no worker has the model.
+        """
+        for_s = time.monotonic() - self._since_s
+        if not self.link.is_up and for_s > PATIENCE_S:
+            raise self.link.unavailable(f"for {for_s:.0f} s now")
+        if not self.machines.have(model):
+            raise Overloaded(
+                f"no worker has `{model}` now", where="gateway", remedy="start `triptych worker`"
+            )
+
+    def check_all(self) -> None:
+        """Whether every worker must have been heard of by now.
+
+        Raises: Overloaded.
+        """
+        is_settled = self.link.is_up and time.monotonic() - self._since_s > 2 * ANNOUNCE_S
+        if not (is_settled and self.machines):
+            raise Overloaded("no worker is there yet", where="gateway", remedy=START)
+
+    def send(self, request: Request) -> None:
+        """Have a worker do `request`.
+
+        Raises: Draining; Overloaded if too many texts are open.
         """
         if self._refusal is not None:
             raise self._refusal
-        if not self._machines:
-            raise Overloaded("no worker is there", where="gateway", remedy="start `triptych worker`")
+        if not request.is_batch and len(self._requests) - self._batches >= self._max_texts:
+            raise Overloaded(f"{self._max_texts} texts are open", where="gateway", remedy="try again later")
         request.id = f"{self.id[:8]}.{next(self._ids)}"
-        request.queue, request.body, request.deadline_s = queue, body, deadline_s
+        request.again = lambda: self._chores.start(self._publish(request))
         self._requests[request.id] = request
-        request.ended.add_done_callback(lambda _: self._end(request))
-        self._chores.start(self._publish(request))
+        self._batches += request.is_batch
+        late = DeadlineExceeded("no worker answered in time", where="gateway")
+        timer = asyncio.get_running_loop().call_later(request.left_ms() / 1000, request.fail, late)
+        request.ended.add_done_callback(lambda _: self._end(request, timer))
+        if self.link.is_up:  # or else it is sent as soon as that is so
+            request.again()
 
     async def idle(self) -> None:
         """Return once workers have room for a batch, or none is there."""
@@ -149,14 +162,10 @@ class RemoteFleet:
 
     def workers(self) -> list[WorkerInfo]:
         """The processes of all machines, numbered through."""
-        found = [info for machine in self._machines.values() for info in machine.told.processes]
-        return [msgspec.structs.replace(info, slot=slot) for slot, info in enumerate(found)]
+        return self.machines.processes()
 
     def _has_room(self) -> bool:
-        if self._refusal is not None or not self._machines:
-            return True
-        ready = sum(info.state == "ready" for info in self.workers())
-        return sum(request.is_batch for request in self._requests.values()) < AHEAD * max(1, ready)
+        return self._refusal is not None or self._batches < AHEAD * max(1, self.machines.ready())
 
     def _wake(self) -> None:
         while self._waiters and self._has_room():
@@ -167,49 +176,62 @@ class RemoteFleet:
                 return
 
     async def _on_declare(self, connection: AmqpConnection) -> None:
-        self._queue = self.names.gateway(uuid.uuid4().hex)
+        self._queue = self.names.private("gateway", uuid.uuid4().hex)
         self._consume[:] = [Consumption(self._queue, self._on_message, no_ack=True)]
         await connection.declare_exchange(self.names.workers, "fanout")
         await connection.declare_private_queue(self._queue)
         await connection.bind(self._queue, self.names.workers)
-        versions = {model.name: model.version for model in self.generation.catalog.values()}
-        await declare_work(connection, self.names, versions)
+        await declare_work(connection, {request.queue for request in self._requests.values()})
 
     def _on_up(self) -> None:
+        self._since_s = time.monotonic()
+        self.machines.resume()
         for request in self._requests.values():
-            self._chores.start(self._publish(request))
+            self._cancel_soon(request)  # its pieces would go where nobody reads them
+            request.again()
+
+    def _on_lost(self) -> None:
+        self._since_s = time.monotonic()
+        self.machines.hold()
 
     async def _publish(self, request: Request) -> None:
-        """Send a request. One that a connection was lost over is sent again when the next one is up."""
+        """Send it. If the connection is lost over that, it is sent again when the next one is up."""
+        left_ms, connection = request.left_ms(), self.link.reconnects
+        if request.ended.done() or left_ms <= 0:
+            return
+        request.sendings += 1
+        properties = Basic.Properties(
+            correlation_id=request.correlation_id,
+            reply_to=self._queue,
+            expiration=str(left_ms),
+            headers={TIMEOUT: left_ms},
+            delivery_mode=PERSISTENT,
+        )
         try:
-            await self.link.wait_up(WAIT_S)
-            reconnects = self.link.reconnects
-            left_ms = request.left_ms()
-            if request.ended.done() or left_ms <= 0:
-                return
-            properties = Basic.Properties(
-                correlation_id=request.id,
-                reply_to=self._queue,
-                expiration=str(left_ms),
-                headers={TIMEOUT: left_ms},
-                delivery_mode=PERSISTENT,
-            )
-            request.is_sent = True
             await self.link.publish(request.body, properties, routing_key=request.queue)
-        except (BrokerUnavailable, Overloaded) as error:
-            is_lost = request.is_sent and (not self.link.is_up or self.link.reconnects != reconnects)
-            if not is_lost:
+        except Overloaded as error:
+            request.fail(error)
+        except BrokerUnavailable as error:
+            if self.link.is_up and self.link.reconnects == connection:  # it blocks publishers
                 request.fail(error)
 
-    def _end(self, request: Request) -> None:
-        self._requests.pop(request.id, None)
-        if request.worker:
-            self._chores.start(self._cancel(request.id, request.worker))
+    def _end(self, request: Request, timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
+        del self._requests[request.id]
+        self._batches -= request.is_batch
+        self._cancel_soon(request)
         self._wake()
 
-    async def _cancel(self, id: str, worker: str) -> None:
+    def _cancel_soon(self, request: Request) -> None:
+        worker, request.worker = request.worker, ""
+        if worker:
+            self._chores.start(self._cancel(request.correlation_id, worker))
+
+    async def _cancel(self, correlation_id: str, worker: str) -> None:
         """Tell a worker that nobody reads a text any more; one that has finished it takes no notice."""
-        properties = Basic.Properties(correlation_id=id, message_type=CANCEL, delivery_mode=TRANSIENT)
+        properties = Basic.Properties(
+            correlation_id=correlation_id, message_type=CANCEL, delivery_mode=TRANSIENT
+        )
         try:
             await self.link.publish(b"", properties, routing_key=worker, confirm=False)
         except (BrokerUnavailable, Overloaded) as error:
@@ -218,56 +240,37 @@ class RemoteFleet:
     def _on_message(self, message: DeliveredMessage) -> None:
         properties = message.header.properties
         if properties.correlation_id is None:
-            self._on_announcement(message.body)
-        elif request := self._requests.get(properties.correlation_id):
-            request.answer(properties.message_type or "", message.body, properties.reply_to or "")
-        elif properties.message_type == PIECES and not msgspec.msgpack.decode(message.body, type=Pieces).done:
-            self._chores.start(self._cancel(properties.correlation_id, properties.reply_to or ""))
-
-    def _on_announcement(self, body: bytes) -> None:
-        told = msgspec.msgpack.decode(body, type=Announcement)
-        if told.leaving:
-            if self._machines.pop(told.id, None):
-                log.info("worker %s leaves", told.id[:8])
-                self._offer()
+            self.machines.hear(message.body)
             return
-        if machine := self._machines.get(told.id):
-            machine.hear(told)
-            self._wake()
-            return
+        request = self._requests.get(properties.correlation_id.partition("/")[0])
         try:
-            self._machines[told.id] = Machine(told)
-        except TriptychError as error:
-            log.error("worker %s offers what cannot be read: %s", told.id[:8], error)
-            return
-        log.info("worker %s is there: %s", told.id[:8], ", ".join(self._machines[told.id].models))
-        self._offer()
+            if request is not None:
+                request.answer(message)
+            elif properties.message_type == PIECES and not is_last(message.body):
+                self._chores.start(self._cancel(properties.correlation_id, properties.reply_to or ""))
+        except (msgspec.DecodeError, KeyError, ValueError) as error:
+            log.error("a worker's answer cannot be read: %s", error)
+            if request is not None:
+                request.fail(unreadable(error))
 
-    async def _look(self) -> None:
-        """Forget workers that have not been heard of for long; end requests whose deadline passed."""
-        while True:
-            await asyncio.sleep(0.25)
-            now_s = time.monotonic()
-            for id, machine in list(self._machines.items()):
-                if self.link.is_up and now_s - machine.heard_at_s > GONE_S:
-                    log.error("worker %s: not heard of for %g s", id[:8], GONE_S)
-                    del self._machines[id]
-                    self._offer()
-            for request in list(self._requests.values()):
-                if request.left_ms() <= 0:
-                    request.fail(DeadlineExceeded("no worker answered in time", where="gateway"))
+    def _generation(self) -> Generation:
+        offered = self.machines.offered
+        models = [offer.model for offer in offered.values()]
+        catalog = RemoteCatalog(models, self.check_there, self.check_all)
+        return Generation(catalog, RemotePool(self, {name: offer.key for name, offer in offered.items()}))
 
     def _offer(self) -> None:
-        """Offer what the workers have. Models stay on offer while no worker is left: one may come back."""
-        catalog = Catalog()
-        for machine in sorted(self._machines.values(), key=lambda machine: machine.told.started_at_s):
-            catalog.update(machine.models)
+        """A worker came or went: the models on offer may be others."""
         self._wake()
-        present = self.generation.catalog
-        if not catalog or {m.name: m.version for m in catalog.values()} == {
-            m.name: m.version for m in present.values()
-        }:
-            return
-        self.generation = Generation(catalog, RemotePool(self, catalog))
-        log.info("on offer: %s", ", ".join(f"{model.name} {model.version}" for model in catalog.values()))
-        self._on_generation(self.generation)
+        pool = self.generation.pool
+        assert isinstance(pool, RemotePool)
+        if pool.keys != {name: offer.key for name, offer in self.machines.offered.items()}:
+            self.generation = self._generation()
+            models = [f"{offer.model.name} {offer.model.version}" for offer in self.machines.offered.values()]
+            log.info("on offer: %s", ", ".join(models))
+            self._on_generation(self.generation)
+
+
+def is_last(body: bytes) -> bool:
+    """Whether these are the last pieces of a text."""
+    return msgspec.msgpack.decode(body, type=Pieces).done
