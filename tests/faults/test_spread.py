@@ -30,7 +30,7 @@ from triptych.serve.remote.service import WorkerService
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.pool import WorkerInfo
 from triptych.serve.supervise.stream import PieceStream
-from triptych.serve.work import RunWork, TextWork
+from triptych.serve.work import Continuation, RunWork, TextWork
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 MODEL = "by-hand"
@@ -74,7 +74,7 @@ class Echo:
         return made
 
     async def _write(self, made, work):
-        for number in range(work.max_tokens):
+        for number in range(work.request.max_tokens):
             await self.go.wait()
             await asyncio.sleep(self.piece_s)
             made.put(b"%d" % number)
@@ -184,7 +184,7 @@ class Spread:
 
     def text(self, tokens, timeout_s=60.0):
         """The stream of a text."""
-        payload = msgspec.msgpack.encode(TextWork(MODEL, "", 0, max_tokens=tokens))
+        payload = msgspec.msgpack.encode(TextWork(MODEL, Continuation(prompt="", seed=0, max_tokens=tokens)))
         return self.fleet.generation.pool.stream(payload, deadline_s=time.monotonic() + timeout_s)
 
 
