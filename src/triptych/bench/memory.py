@@ -108,10 +108,10 @@ def compare_memory(hidden: tuple[int, ...] = HIDDEN) -> list[MemoryComparison]:
         )
     claim = f"memory of {' and '.join(map(str, WORKERS))} workers, {weights / MB:.0f} MB of weights"
     return [
-        MemoryComparison(claim, theirs, "triptych serve", weights, sides, shared)
-        for theirs, sides in (
-            ("FastAPI, uvicorn, eager PyTorch", eager),
-            ("triptych serve --set workers.share_weights=false", private),
+        MemoryComparison(f"{claim}, beside {what}", theirs, "triptych serve", weights, sides, shared)
+        for what, theirs, sides in (
+            ("eager PyTorch", "FastAPI, uvicorn, eager PyTorch", eager),
+            ("weights not shared", "triptych serve --set workers.share_weights=false", private),
         )
     ]
 
