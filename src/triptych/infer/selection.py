@@ -19,7 +19,7 @@ ENGINES = (AUTO, *dict.fromkeys(way.engine for way in WAYS))
 INT8 = "int8"
 PRECISIONS = (AUTO, *dict.fromkeys(way.precision for way in WAYS), INT8)
 WORTHWHILE = 1.25  # how many times faster than onnxruntime a second engine must be to be loaded beside it
-LARGE_BYTES = 16 * 2**20  # of weights: each process holds a copy for OpenVINO, and none for onnxruntime
+LARGE_BYTES = 4 * 2**20  # of weights: each process holds a copy for OpenVINO, and none for onnxruntime
 WORTHWHILE_IF_LARGE = 2.0  # in onnxruntime's own precision; another one was asked for
 
 log = logging.getLogger(__name__)
