@@ -10,14 +10,14 @@ from triptych.learn.data.datasets import (
     digits,
     fashion_mnist,
     from_arrays,
-    from_folder,
     from_idx,
-    from_text,
     shakespeare,
 )
+from triptych.learn.data.folder import from_folder
 from triptych.learn.data.hugging_face import from_hugging_face
 from triptych.learn.data.loader import from_loaders
 from triptych.learn.data.npy import from_npy
+from triptych.learn.data.plain_text import from_text
 from triptych.learn.data.torch_dataset import from_torch
 from triptych.learn.data.toys import toy_grid, toy_ring
 
