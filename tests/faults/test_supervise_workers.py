@@ -333,3 +333,11 @@ async def test_a_brutal_stop_ends_every_waiting_caller(signpost):
                 await task
         with pytest.raises(Draining):
             await read(stream)
+
+
+async def test_workers_give_way_to_the_process_that_feeds_them():
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    async with running(size=1, nice=3) as (pool, _):
+        (worker,) = pool.workers()
+        threads = os.listdir(f"/proc/{worker.pid}/task")
+        assert {os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in threads} == {min(19, own + 3)}

@@ -36,10 +36,11 @@ def train() -> list[Comparison]:
 
 
 def serve() -> list[Comparison]:
-    """Requests for samples over HTTP: FastAPI with eager PyTorch beside `triptych serve`."""
+    """Requests over HTTP: FastAPI with eager PyTorch beside `triptych serve`; a server asked for too much."""
+    from triptych.bench.overload import compare_overload
     from triptych.bench.serve import compare_serving
 
-    return compare_serving()
+    return [*compare_serving(), *compare_overload()]
 
 
 def load() -> list[Comparison]:

@@ -44,7 +44,18 @@ def burst(target: Target, *, connections: int, seconds: int, folder: Path) -> Bu
     lines = [f"wrk.headers['{name}'] = '{value}'" for name, value in target.headers.items()]
     script = folder / "request.lua"
     script.write_text("\n".join(["wrk.method = 'POST'", f"wrk.body = '{target.body}'", *lines]))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), target.url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "10s",
+        "--latency",
+        "-s",
+        str(script),
+        target.url,
+    ]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise TriptychError(said, where=target.url, valid="200 for every request")

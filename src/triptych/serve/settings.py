@@ -81,6 +81,15 @@ class Workers(Section, frozen=True):
             " from the user's cache; false: each has its own in memory"
         ),
     ] = True
+    nice: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=19,
+            description="by how much they give way to others for a core, first of all to the process that"
+            " answers: without it, busy workers keep it waiting",
+        ),
+    ] = 5
     slots: Annotated[Count, Meta(description="text streams that one worker and model decode together")] = 16
     start_timeout_s: Annotated[Seconds, Meta(description="a worker not ready by then is killed")] = 60.0
     hang_timeout_s: Annotated[

@@ -41,6 +41,7 @@ def make_pool(
         stream_slots=workers.slots,
         max_waiting=queue.capacity,
         max_deliveries=queue.max_deliveries,
+        nice=workers.nice,
         environment={name: str(workers.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
         on_event=on_event,
     )

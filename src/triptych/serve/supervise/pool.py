@@ -65,6 +65,7 @@ class WorkerPool:
         max_waiting: batches, and streams, that may wait for a worker; more is `Overloaded`.
         max_deliveries: a stream that killed its worker this often without a new piece is `Poison`.
         stream_buffer: pieces a slow reader may leave unread before its stream is failed.
+        nice: by how much the workers give way to others for a core, above all to this process: 0 to 19.
         environment: variables set in the workers.
         on_event: called with every `Event`.
     """
@@ -85,11 +86,12 @@ class WorkerPool:
         max_waiting: int = 1024,
         max_deliveries: int = 3,
         stream_buffer: int = 4096,
+        nice: int = 0,
         environment: Mapping[str, str] | None = None,
         on_event: Callable[[Event], None] = ignore,
     ) -> None:
         self.name, self.size = name, size
-        self._target, self._args, self._environment = target, args, environment
+        self._target, self._args, self._environment, self._nice = target, args, environment, nice
         self._start_timeout_s, self._batch_timeout_s = start_timeout_s, batch_timeout_s
         self._dispatcher = Dispatcher(
             name,
@@ -216,7 +218,13 @@ class WorkerPool:
 
     async def _start_worker(self, slot: int) -> WorkerLink:
         def call(channel: int, activity: int) -> dict[str, Any]:
-            return {"target": self._target, "args": self._args, "channel": channel, "activity": activity}
+            return {
+                "target": self._target,
+                "args": self._args,
+                "channel": channel,
+                "activity": activity,
+                "nice": self._nice,
+            }
 
         before = self._dispatcher.links[slot]
         link = self._dispatcher.links[slot] = await start_worker(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import socket
 import time
 from enum import IntEnum
@@ -64,6 +65,7 @@ class WorkerCall(msgspec.Struct, frozen=True):
     args: Any
     channel: int
     activity: int
+    nice: int = 0
 
 
 class Kind(IntEnum):
@@ -176,6 +178,7 @@ def serve(call: dict[str, Any]) -> int:
     """Entry point of a worker process: make the handler, say READY, serve until the channel ends."""
     given = msgspec.convert(call, WorkerCall)
     channel = BlockingChannel(socket.socket(fileno=given.channel))
+    os.nice(given.nice)  # before there are threads, which inherit it
     module, _, factory = given.target.partition(":")
     try:
         handler: WorkHandler = getattr(import_module(module), factory)(given.args)
