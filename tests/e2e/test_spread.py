@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -38,6 +40,16 @@ class Program:
         assert line, self.log.read_text()
         return line
 
+    def logged(self, words: str) -> int:
+        """How often it has said so."""
+        return self.log.read_text().count(words)
+
+    async def until_logged(self, words: str, times: int = 1) -> None:
+        """Return once it has said so that often."""
+        async with asyncio.timeout(30):
+            while self.logged(words) < times:
+                await asyncio.sleep(0.02)
+
     def stop(self) -> None:
         """End it, however it stands."""
         self.process.kill()
@@ -56,6 +68,59 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     yield run
     for program in running:
         program.stop()
+
+
+class Network:
+    """Network namespaces, each on lines of its own to the one in which the test (and RabbitMQ) runs."""
+
+    def __init__(self) -> None:
+        self.tag, self.block = secrets.token_hex(3), secrets.randbelow(256)
+        self.namespaces: list[str] = []
+        self._lines = 0
+
+    def add(self) -> str:
+        """One more."""
+        name = f"triptych-{self.tag}-{len(self.namespaces)}"
+        ip("netns", "add", name)
+        self.namespaces.append(name)
+        ip("-n", name, "link", "set", "lo", "up")
+        return name
+
+    def lay(self, namespace: str) -> tuple[str, str, str]:
+        """A line to `namespace`: what it is called here, and its addresses here and there."""
+        self._lines += 1
+        here, there = f"tt{self.tag}{self._lines}", f"tp{self.tag}{self._lines}"
+        base = 4 * self._lines
+        near, far = (f"198.18.{self.block}.{base + end}" for end in (1, 2))
+        ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", namespace)
+        ip("addr", "add", f"{near}/30", "dev", here)
+        ip("link", "set", here, "up")
+        ip("-n", namespace, "addr", "add", f"{far}/30", "dev", there)
+        ip("-n", namespace, "link", "set", there, "up")
+        return here, near, far
+
+    def close(self) -> None:
+        """Take all of it down."""
+        for name in self.namespaces:
+            ip("netns", "del", name)
+
+
+def ip(*arguments: str) -> None:
+    """Have iproute2 do something."""
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """A network of our own; skipped where none may be made, which on CI is a failure."""
+    made = Network()
+    try:
+        made.add()
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = f"no network namespace can be made: {getattr(error, 'stderr', error)}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+    yield made
+    made.close()
 
 
 def until_ready(client: httpx.Client, is_ready: bool = True) -> None:
@@ -204,3 +269,46 @@ def test_a_worker_killed_under_load_costs_no_request(run, bundles, rabbitmq):
         assert await asyncio.to_thread(workers[1].process.wait, 30) == 0
 
     asyncio.run(Load(url, bundles / "vae").during(script))
+
+
+def test_cut_links_between_machines_cost_no_request_and_heal(run, bundles, rabbitmq, network):
+    """The gateway, two workers and RabbitMQ, each in a network of its own; links are cut under load."""
+    homes = [network.namespaces[0], network.add(), network.add()]
+    links, urls = [], []
+    for home in homes:
+        link, near, _ = network.lay(home)
+        links.append(link)
+        urls.append(rabbitmq.url.replace("127.0.0.1", near))
+    _, _, front = network.lay(homes[0])  # clients come on a line of their own
+    gateway = run("gateway", "--broker", urls[0], "--port", "0", "--host", front, namespace=homes[0])
+    url = gateway.line().split()[-1]
+    workers = [
+        run("worker", "--broker", urls[n], "--workers", "1", str(bundles / "vae"), namespace=homes[n])
+        for n in (1, 2)
+    ]
+    for worker in workers:
+        worker.line()
+    with httpx.Client(base_url=url, timeout=30) as client:
+        until_ready(client)
+    took_s: dict[str, float] = {}
+
+    async def script(load: Load) -> None:
+        ip("link", "set", links[1], "down")  # one worker is cut off with work in its hands
+        await load.answers(100)
+        ip("link", "set", links[0], "down")  # and then the gateway, for longer than a link counts as up
+        await gateway.until_logged("lost:")
+        ip("link", "set", links[0], "up")
+        healed_s = time.monotonic()
+        await load.answers(100)
+        took_s["gateway"] = time.monotonic() - healed_s
+        await workers[0].until_logged("lost:")
+        before = workers[0].logged("a message came through")
+        ip("link", "set", links[1], "up")
+        healed_s = time.monotonic()
+        await workers[0].until_logged("a message came through", before + 1)
+        took_s["worker"] = time.monotonic() - healed_s
+        await load.answers(100)
+
+    asyncio.run(Load(url, bundles / "vae").during(script))
+    print("seconds from healing to normal:", took_s)
+    assert max(took_s.values()) < 15

@@ -147,8 +147,12 @@ class AmqpLink:
                 why = "it blocks publishers: it is out of memory or disk (connection.blocked)"
                 log.error("RabbitMQ at %s %s", self.where, why)
             raise self.unavailable(why) from error
-        except ERRORS as error:
-            self._give_up(connection, str(error) or type(error).__name__)
+        except (*ERRORS, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # aiormq cancels what waits on a connection that is closed
+            self._give_up(connection, str(error) or "the connection was closed")
             raise self.unavailable(self._why) from error
 
     async def acknowledge(self, queue: str, tag: int, *, multiple: bool = False) -> None:

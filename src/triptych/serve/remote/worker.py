@@ -99,7 +99,7 @@ async def _serve(catalog: Catalog, settings: Settings, pool: WorkerPool, announc
         announce()
         ends = [asyncio.create_task(pool.wait()), asyncio.create_task(service.wait())]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        log.critical("the worker gives up: its processes, or its connection, have ended")
+        log.critical("the worker gives up: its processes, or its announcements, have ended")
         patience_s = 0.0
         return 1
     finally:
