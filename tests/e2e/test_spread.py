@@ -184,8 +184,11 @@ def test_bytes_and_texts_are_those_of_the_library(run, bundles, rabbitmq):
         both.line()
         until_ready(client)
         made = client.post(
-            "/v1/models/vae/sample", json={"n": 3, "seed": 7}, headers={"accept": "application/x-npy"}
+            "/v1/models/vae/sample",
+            json={"n": 3, "seed": 7},
+            headers={"accept": "application/x-npy", "x-request-id": "order-7"},
         )
+        assert made.headers["x-request-id"] == "order-7"
         assert np.array_equal(
             np.load(io.BytesIO(made.content)), triptych.load(bundles / "vae").sample(3, seed=7)
         )

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from triptych.errors import Overloaded
+from triptych.errors import InputError, Overloaded, Poison
 from triptych.serve.catalog import Catalog
 from triptych.serve.gateway import Gateway
 from triptych.serve.generation import Generation
@@ -201,3 +201,32 @@ async def test_a_body_beyond_the_limit_is_refused_though_its_length_was_not_told
             writer.write(part)
         with pytest.raises(Exception, match="at most"):
             await body
+
+
+@pytest.mark.anyio
+async def test_answers_carry_the_clients_request_id_or_a_new_one():
+    async with served() as (held, reader, writer):
+        made = []
+        for sent in ("order-7/b:2", "", "two words", "a" * 129, "caf\xe9", 'x"y'):
+            writer.write(get("/", f"X-Request-Id: {sent}") if sent else get("/"))
+            exchange = await held.exchanges.get()
+            exchange.reply(200, b"", TEXT, [])
+            answer = await head(reader)
+            made += [line.split(": ")[1] for line in answer.split("\r\n") if line.startswith("x-request-id")]
+            assert exchange.id.decode() == made[-1]
+        assert made[0] == "order-7/b:2"
+        assert len(set(made)) == 6
+        assert all(id.isascii() and len(id) <= 30 for id in made)
+
+
+@pytest.mark.anyio
+async def test_errors_of_the_servers_own_are_logged_with_the_request_they_are_about(caplog):
+    async with served() as (held, reader, writer):
+        for error in (Poison("3 workers died of it"), Overloaded("busy"), InputError("no")):
+            name = type(error).__name__
+            writer.write(get("/v1/x", f"X-Request-Id: {name}", method="HEAD"))
+            (await held.exchanges.get()).refuse(error)
+            assert f"x-request-id: {name}" in await head(reader)
+        about = [record for record in caplog.records if hasattr(record, "event")]
+        assert [record.getMessage() for record in about] == ["request Poison: 3 workers died of it"]
+        assert about[0].event == {"request_id": "Poison", "method": "HEAD", "path": "/v1/x", "status": 500}

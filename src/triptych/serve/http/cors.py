@@ -10,7 +10,8 @@ from triptych.serve.http.refusal import Headers
 ANY = "*"
 METHODS, LIFETIME_S = b"GET, HEAD, POST, DELETE", 600
 EXPOSED = (
-    b"triptych-model, triptych-version, triptych-seed, location, retry-after, inference-header-content-length"
+    b"triptych-model, triptych-version, triptych-seed, x-request-id, location, retry-after"
+    b", inference-header-content-length"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +16,16 @@ from triptych.serve.http import media_types
 from triptych.serve.http.json_body import parse
 from triptych.serve.http.refusal import CLOSE, Headers, body_of, headers_of, status_of
 from triptych.serve.http.request_body import RequestBody
+from triptych.serve.http.request_id import request_id
 from triptych.serve.work import JSON
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+OURS = (500, 507)  # nobody's fault but the server's; the others say that it is busy, or what the client did
 CLIENT_LEFT = 499  # no status of HTTP: how logs and metrics say that nobody was there to answer
+
+
+log = logging.getLogger(__name__)
 
 
 class Client(Protocol):
@@ -52,11 +58,13 @@ class Exchange:
         status: of the answer, once it has begun; 0 before.
         is_complete: whether all of the answer was written.
         is_gone: whether the client went away before that.
+        id: what its answer and the log call it.
     """
 
     __slots__ = (
         "_body",
         "_gone",
+        "_id",
         "_is_chunked",
         "always",
         "arrived_at_s",
@@ -86,8 +94,16 @@ class Exchange:
         self.model, self.status = "", 0
         self.always: Headers = []
         self._body = RequestBody(headers, gateway.settings.limits.body_bytes)
+        self._id = b""
         self._is_chunked = False
         self._gone: Callable[[], object] | None = None
+
+    @property
+    def id(self) -> bytes:
+        """See `request_id`."""
+        if not self._id:
+            self._id = request_id(self.headers)
+        return self._id
 
     @property
     def is_whole(self) -> bool:
@@ -200,9 +216,18 @@ class Exchange:
         status = status_of(error)
         if isinstance(error, DeadlineExceeded):
             self.gateway.metrics.expired.labels(self.model).inc()
+        self.note(error)
         body = body_of(error, status, self.path)
         self.reply(status, body, JSON, headers_of(error, status))
         self.cut_off()
+
+    def note(self, error: Exception) -> None:
+        """Write into the log which request an error of ours is about."""
+        status = status_of(error)
+        if status in OURS:
+            id = self.id.decode()
+            fields = {"request_id": id, "method": self.method, "path": self.path, "status": status}
+            log.error("request %s: %s", id, error or type(error).__name__, extra={"event": fields})
 
     def cut_off(self) -> None:
         """End an answer that has begun and will not be completed: the client sees the connection close."""
@@ -242,9 +267,10 @@ class Exchange:
             self.keep_alive = False
             headers = [*(header for header in headers if header != CLOSE), CLOSE]
         lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        return b"%bcontent-type: %b\r\n%b%b\r\n" % (
+        return b"%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b\r\n" % (
             self.client.head(status),
             content_type.encode(),
+            self.id,
             framing,
             lines,
         )

@@ -241,6 +241,7 @@ async def stream(
     except TriptychError as error:
         if not exchange.status:
             raise
+        exchange.note(error)
         await send_event(exchange, openai_body(error, status_of(error)), more=False)
         return
     if with_usage:
