@@ -31,3 +31,8 @@ def test_equal_tokens_are_timed_and_others_are_an_error(tmp_path):
         assert "3 streams" in many.claim
         with pytest.raises(TriptychError, match="different tokens"):
             bench.compare(bench.gpt2(SMALL), engine, streams=1, tokens=12, repeats=1)
+    with triptych.load(tmp_path / "gpt", threads=1, cache_precision="int8") as engine:
+        eighths = bench.compare(reference, engine, streams=3, tokens=4, repeats=1)
+    assert eighths.details["cache_bytes"] * 4 == many.details["cache_bytes"]
+    assert "cache int8" in eighths.claim
+    assert "nats per token" in eighths.equal

@@ -39,7 +39,8 @@ def test_a_ragged_crowd_gets_the_bytes_each_would_get_alone(rounded):
 
 
 def test_rounded_weights_are_near_and_recorded(text, rounded):
-    (precision,) = text.text_sampler.precisions
+    precision = text.text_sampler.precisions[2]
+    assert precision.cache_precision == "f32"
     assert (precision.precision, precision.graph, precision.refused) == ("int8", "next_token_int8", "")
     assert 0 < precision.quality.value < precision.quality.limit
     assert precision.quality.measure == "kl_nats_per_token"
@@ -58,7 +59,7 @@ def test_float32_is_the_default_and_auto_takes_int8_within_its_gate(text, text_b
 
 
 def test_int8_beyond_its_gate_is_refused_with_the_figure(text):
-    (found,) = text.text_sampler.precisions
+    found = text.text_sampler.precisions[2]
     worse = msgspec.structs.replace(found.quality, value=0.5)
     precision = msgspec.structs.replace(found, quality=worse, refused=int8.refusal(worse))
     sampler = msgspec.structs.replace(text.text_sampler, precisions=(precision,))

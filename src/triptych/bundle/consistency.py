@@ -7,7 +7,9 @@ errors of an engine long after loading; here each is one sentence.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from triptych.bundle.manifest import (
     WEIGHTS,
@@ -24,6 +26,7 @@ from triptych.bundle.manifest import (
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 MAX_ROWS, MAX_NAME_LENGTH, MAX_ELEMENTS = 65_536, 200, 2**31
 BATCH, ONNX = "batch", "ai.onnx"
+CACHE_DTYPES = {"f32": "float32", "f16": "float16", "int8": "int8"}  # by precision
 
 
 def problems(manifest: Manifest) -> Iterator[str]:
@@ -145,7 +148,11 @@ def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]
     """A text sampler fits its graphs: tokens, lengths and a cache of its sizes go in, logits come out."""
     sampler = manifest.sampler
     assert isinstance(sampler, TextSampler)
-    derived = {*standard(sampler), *(precision.graph for precision in sampler.precisions)}
+    derived = dict.fromkeys(standard(sampler), "f32")
+    derived |= {found.graph: found.cache_precision for found in sampler.precisions}
+    if unknown := sorted(set(derived.values()) - set(CACHE_DTYPES)):
+        yield f"the sampler has a cache in {unknown[0][:80]!r}; valid: {', '.join(CACHE_DTYPES)}"
+        return
     if missing := sorted({sampler.graph, sampler.score_graph, *derived} - set(graphs)):
         yield f"the sampler names graph {missing[0]!r}; valid: {', '.join(graphs)}"
         return
@@ -166,12 +173,22 @@ def standard(sampler: TokenSampler) -> set[str]:
 
 
 def of_derived(
-    graphs: dict[str, GraphRecord], sampler: TokenSampler, derived: Iterable[str]
+    graphs: dict[str, GraphRecord], sampler: TokenSampler, derived: Mapping[str, str]
 ) -> Iterator[str]:
-    """Graphs made of the next-token graph take and give what it does, and a standard one is standard."""
+    """Graphs made of the next-token graph take and give what it does, with the cache in the precision that
+    `derived` says, and a standard one is standard."""
     plain = graphs[sampler.graph]
-    for name in sorted(derived):
-        if (graphs[name].inputs, graphs[name].outputs) != (plain.inputs, plain.outputs):
+    for name, precision in sorted(derived.items()):
+        wanted = [
+            tuple(
+                replace(spec, dtype=CACHE_DTYPES[precision])
+                if spec.name.startswith(("past_", "present_"))
+                else spec
+                for spec in side
+            )
+            for side in (plain.inputs, plain.outputs)
+        ]
+        if [graphs[name].inputs, graphs[name].outputs] != wanted:
             yield f"{name} does not take and give what {plain.name} does"
     for name in standard(sampler):
         if others := sorted(set(graphs[name].operator_sets) - {ONNX}):
@@ -185,7 +202,7 @@ def of_codes(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str
     if missing := sorted({sampler.graph, sampler.decode_graph, *standard(sampler)} - set(graphs)):
         yield f"the sampler names graph {missing[0]!r}; valid: {', '.join(graphs)}"
         return
-    yield from of_derived(graphs, sampler, standard(sampler))
+    yield from of_derived(graphs, sampler, dict.fromkeys(standard(sampler), "f32"))
     yield from of_tokens(sampler, graphs[sampler.graph])
     if sampler.condition is not None:
         yield from of_label(sampler.condition)

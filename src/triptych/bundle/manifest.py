@@ -125,11 +125,13 @@ class LatentSampler(Record, frozen=True, kw_only=True, omit_defaults=True, tag="
 class TextPrecision(Record, frozen=True, kw_only=True):
     """A next-token graph at a lower precision, with the inputs and outputs of the plain one.
 
-    `refused` says why it may not be used; empty if it may.
+    `precision` is that of the weights, `cache_precision` that of the cache: f32, f16 or int8. `refused` says
+    why it may not be used; empty if it may.
     """
 
     precision: str
     graph: str
+    cache_precision: str = "f32"
     quality: Quality | None = None
     refused: str = ""
 

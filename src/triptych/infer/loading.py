@@ -8,7 +8,15 @@ from triptych.bundle import reader
 from triptych.errors import ConfigError, nearest
 from triptych.infer import machine
 from triptych.infer.engine import Engine
-from triptych.infer.selection import ENGINES, PRECISIONS, choices, token_graph
+from triptych.infer.selection import (
+    ANY,
+    CACHE_PRECISIONS,
+    ENGINES,
+    OPERATORS,
+    PRECISIONS,
+    choices,
+    token_graph,
+)
 from triptych.infer.ways import ChosenBackend
 
 MAX_THREADS = 1024
@@ -20,6 +28,8 @@ def load(
     threads: int | None = None,
     precision: str = "f32",
     *,
+    cache_precision: str = "f32",
+    operators: str = ANY,
     share_weights: bool = False,
 ) -> Engine:
     """Check every byte of the bundle in folder `path` and open it.
@@ -31,14 +41,23 @@ def load(
         precision: one of `PRECISIONS`; "f32" is within rounding of torch, "bf16" computes every graph in
             bfloat16, "int8" reads tokens with weights of eight bits, "auto" takes for each graph the fastest
             precision that passes the bundle's gate.
+        cache_precision: one of `CACHE_PRECISIONS`: that of the keys and values a text model keeps of each
+            token. "f16" takes half the memory of "f32", "int8" a quarter.
+        operators: one of `OPERATORS`; "standard" reads tokens by the cached step that has operators of ONNX
+            alone, in float32, as readers other than onnxruntime do; slower.
         share_weights: map large weights as onnxruntime packs them from the user's cache, where the first
             process to load the bundle so puts them: all processes then share one copy, and compute the same
             bytes as without. OpenVINO packs a copy for each process.
 
-    Raises: BundleNotFound, BundleRefused; ConfigError for an engine or precision that is unknown, that this
+    Raises: BundleNotFound, BundleRefused; ConfigError for a setting that is unknown, that this
         machine lacks, or that fails its gate.
     """
-    for where, got, valid in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+    for where, got, valid in (
+        ("engine", engine, ENGINES),
+        ("precision", precision, PRECISIONS),
+        ("cache_precision", cache_precision, CACHE_PRECISIONS),
+        ("operators", operators, OPERATORS),
+    ):
         if got not in valid:
             remedy = nearest(str(got), valid)
             raise ConfigError(f"got {got!r}", where=where, valid=", ".join(valid), remedy=remedy)
@@ -47,7 +66,7 @@ def load(
         valid_threads = f"an integer from 1 to {MAX_THREADS}, or None"
         raise ConfigError(f"got {threads!r}", where="threads", valid=valid_threads)
     bundle = reader.read(path)
-    tokens = token_graph(bundle.manifest, precision)
+    tokens = token_graph(bundle.manifest, precision, cache_precision, operators)
     of_rows = "f32" if precision == "int8" else precision
     chosen = choices(bundle, engine, of_rows, count)
     return Engine(bundle, ChosenBackend(bundle, count, chosen, share_weights=share_weights), tokens)

@@ -68,8 +68,8 @@ class OnnxRuntimeDecoder:
         self._session, self._graph, self._buckets = session, record.name, record.row_buckets
         rows = max(held.start + size for held, size in split(slots, self._buckets, MAX_PADDING))
         shape = (rows, sampler.kv_heads, sampler.block_size, sampler.head_dim)
-        past = [spec.name for spec in record.inputs if spec.name.startswith("past_")]
-        self._memory = {name: np.zeros(shape, np.float32) for name in past}
+        past = [spec for spec in record.inputs if spec.name.startswith("past_")]
+        self._memory = {spec.name: np.zeros(shape, spec.dtype) for spec in past}
         self.cache_bytes = sum(memory.nbytes for memory in self._memory.values())
         self._vocab_size, self._block_size = sampler.vocab_size, sampler.block_size
         self._steps: dict[tuple[int, int], Reading] = {}

@@ -6,7 +6,14 @@ import logging
 import statistics
 from collections.abc import Iterable, Sequence
 
-from triptych.bundle.manifest import Calibration, Manifest, Measurement, TextSampler
+from triptych.bundle.manifest import (
+    Calibration,
+    Manifest,
+    Measurement,
+    TextPrecision,
+    TextSampler,
+    TokenSampler,
+)
 from triptych.bundle.reader import Bundle
 from triptych.bundle.wire import external_bytes
 from triptych.errors import ConfigError, DataError
@@ -17,6 +24,8 @@ from triptych.infer.ways import PLAIN, WAYS, Choice, Way, obstacle
 AUTO = "auto"
 ENGINES = (AUTO, *dict.fromkeys(way.engine for way in WAYS))
 INT8 = "int8"
+CACHE_PRECISIONS = ("f32", "f16", INT8)
+OPERATORS = ANY, STANDARD = "any", "standard"
 PRECISIONS = (AUTO, *dict.fromkeys(way.precision for way in WAYS), INT8)
 WORTHWHILE = 1.25  # how many times faster than onnxruntime a second engine must be to be loaded beside it
 LARGE_BYTES = 4 * 2**20  # of weights: each process holds a copy for OpenVINO, and none for onnxruntime
@@ -52,26 +61,52 @@ def choices(bundle: Bundle, engine: str, precision: str, threads: int) -> dict[s
     }
 
 
-def token_graph(manifest: Manifest, precision: str) -> str | None:
-    """The graph that reads tokens: with rounded weights if asked for, or if "auto" and within the gate.
+def token_graph(
+    manifest: Manifest, precision: str, cache_precision: str = "f32", operators: str = ANY
+) -> str | None:
+    """The graph that reads tokens: with rounded weights if asked for, or if "auto" and within the gate, with
+    the cache in the precision asked for, or in standard operators.
 
     No clock decides, so that every worker takes the same one and gives the same bytes. None for a model
-    without text.
+    without a cached step.
 
-    Raises: ConfigError when int8 is asked for and is not there, or fails its gate.
+    Raises: ConfigError when what is asked for is not there, or fails its gate.
     """
     sampler = manifest.sampler
+    if operators == STANDARD:
+        return standard_graph(manifest, precision, cache_precision)
     kept = sampler.precisions if isinstance(sampler, TextSampler) else ()
-    for found in kept if precision in (AUTO, INT8) else ():
+    weights = {AUTO: (INT8, "f32"), INT8: (INT8,)}.get(precision, ("f32",))
+    if (cache_precision, weights[-1]) == ("f32", "f32"):
+        kept = (*kept, TextPrecision(precision="f32", graph=sampler.graph))
+    ways = {(found.precision, found.cache_precision): found for found in kept}
+    usable = [way for each in weights if (way := ways.get((each, cache_precision))) is not None]
+    for found in usable:
         if not found.refused:
-            return found.graph
-        if precision == INT8:
-            raise ConfigError(found.refused, where="precision", remedy="take f32, or auto")
-    if precision == INT8:
+            return found.graph if isinstance(sampler, TokenSampler) else None
+    where, wanted = ("precision", INT8) if cache_precision == "f32" else ("cache_precision", cache_precision)
+    if usable:
+        raise ConfigError(usable[-1].refused, where=where, remedy="take f32")
+    what = "no graph" if where == "precision" else "no cached step with its cache"
+    raise ConfigError(f"{manifest.name} holds {what} in {wanted}", where=where, remedy="take f32")
+
+
+def standard_graph(manifest: Manifest, precision: str, cache_precision: str) -> str:
+    """The cached step in operators of ONNX alone, which is there in float32."""
+    sampler = manifest.sampler
+    if not isinstance(sampler, TokenSampler) or not sampler.standard_graph:
         raise ConfigError(
-            f"{manifest.name} holds no graph in int8", where="precision", remedy="take f32, or auto"
+            f"{manifest.name} holds no cached step in them", where="operators=standard", remedy=f"take {ANY}"
         )
-    return sampler.graph if isinstance(sampler, TextSampler) else None
+    for where, got in (("precision", precision), ("cache_precision", cache_precision)):
+        if got not in ("f32", AUTO):
+            raise ConfigError(
+                f"got {got!r} with operators={STANDARD!r}",
+                where=where,
+                valid="f32",
+                remedy=f"or operators={ANY!r}",
+            )
+    return sampler.standard_graph
 
 
 def calibrate_now(bundle: Bundle, wanted: Iterable[Way], threads: int) -> Calibration:

@@ -8,11 +8,12 @@ rounding explains is not exported.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ from triptych.bundle.manifest import (
     TextSampler,
     TokenSampler,
 )
+from triptych.bundle.rounded import CACHE_SCALE
 from triptych.errors import BundleError, ExportError
 from triptych.infer import machine
 from triptych.infer.calibration import calibrate
 from triptych.infer.engine import Engine
 from triptych.infer.onnx_runtime import OnnxRuntimeBackend
 from triptych.learn import graphs as onnx_graphs
-from triptych.learn import int8, parity
+from triptych.learn import int8, parity, rounded_cache
 from triptych.learn.models.base import GenerativeModel, Graph
 from triptych.learn.standard import standard_graph
 
@@ -95,15 +97,17 @@ def fill(
     """Write every file but the manifest into `folder`; returns the manifest."""
     tensors, sampler = stored(model), model.sampler()
     names = {onnx_graphs.identity(tensor): key for key, tensor in tensors.items()}
-    tensors |= int8.rounded_weights(model, tensors) if isinstance(sampler, TextSampler) else {}
+    to_export = model.graphs()
+    if isinstance(sampler, TextSampler):
+        exact = next(graph for graph in to_export if graph.name == sampler.graph)
+        tensors |= int8.rounded_weights(model, tensors) | rounded_cache.scales(exact, sampler.start_token)
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / WEIGHTS)
     if tokenizer is not None:
         (folder / TOKENIZER).write_text(tokenizer, "utf-8")
     extents = weights.extents(folder / WEIGHTS)
-    to_export = model.graphs()
     models = [onnx_graphs.to_onnx(graph, names, extents) for graph in to_export]
     if isinstance(sampler, TokenSampler):
-        to_export, models = with_derived(to_export, models, sampler, extents)
+        to_export, models = with_derived(to_export, models, sampler, tensors, extents)
     records = tuple(map(partial(write_graph, folder), to_export, models))
     draft = Manifest(
         format_version=FORMAT_VERSION,
@@ -141,16 +145,20 @@ def with_derived(
     graphs: Sequence[Graph],
     models: Sequence[ModelProto],
     sampler: TokenSampler,
+    tensors: Mapping[str, Tensor],
     extents: Mapping[str, weights.Extent],
 ) -> tuple[tuple[Graph, ...], list[ModelProto]]:
     """The graphs, and what is made of the next-token graph: the same in standard operators, and for text the
-    same with rounded weights."""
+    same with rounded weights, with a rounded cache, and with both."""
     place = [graph.name for graph in graphs].index(sampler.graph)
     exact, traced = graphs[place], models[place]
     derived = [(dataclasses.replace(exact, name=sampler.standard_graph), standard_graph(traced))]
     if isinstance(sampler, TextSampler):
         graph = dataclasses.replace(exact, name=f"{exact.name}_int8", rounding=int8.ROUNDING)
         derived.append((graph, int8.rounded_graph(traced, extents)))
+        scales = [tensor for key, tensor in tensors.items() if key.endswith(CACHE_SCALE)]
+        plain = (exact, graph), (traced, derived[-1][1])
+        derived += rounded_cache.with_rounded_caches(*plain, scales, extents)
     for graph, model in derived:
         model.graph.name = graph.name
     return (*graphs, *(graph for graph, _ in derived)), [*models, *(model for _, model in derived)]
@@ -208,19 +216,29 @@ def of_module(
 
 
 def with_quality(bundle: reader.Bundle) -> TextSampler:
-    """The sampler with what rounding the weights changes."""
+    """The sampler with what rounding the weights or the cache changes."""
     sampler = bundle.manifest.sampler
     assert isinstance(sampler, TextSampler)
-    rounded = f"{sampler.graph}_int8"
-    quality, refused = None, "a row's bytes depend on the rows beside it"
-    if next(record for record in bundle.manifest.graphs if record.name == rounded).row_buckets:
-        backend = OnnxRuntimeBackend(bundle, max(THREADS))
-        exact, other = (backend.decoder(graph, int8.ROWS) for graph in (sampler.graph, rounded))
-        quality = int8.quality(exact, other, sampler.block_size)
+    buckets = {record.name: record.row_buckets for record in bundle.manifest.graphs}
+    found = {}
+    for precision, cache in product(("f32", "int8"), ("f32", *rounded_cache.DTYPES)):
+        graph = sampler.graph + f"_{precision}" * (precision != "f32") + f"_cache_{cache}" * (cache != "f32")
+        found[graph] = TextPrecision(
+            precision=precision,
+            graph=graph,
+            cache_precision=cache,
+            refused="a row's bytes depend on the rows beside it",
+        )
+    del found[sampler.graph]
+    judged = [graph for graph in found if buckets[graph]]
+    backend = OnnxRuntimeBackend(bundle, max(THREADS))
+    exact, *others = (backend.decoder(graph, int8.ROWS) for graph in (sampler.graph, *judged))
+    for graph, quality in zip(judged, int8.quality(exact, others, sampler.block_size), strict=True):
         refused = int8.refusal(quality)
-        backend.close()
-    precision = TextPrecision(precision="int8", graph=rounded, quality=quality, refused=refused)
-    return msgspec.structs.replace(sampler, precisions=(precision,))
+        kept = quality if math.isfinite(quality.value) else None
+        found[graph] = msgspec.structs.replace(found[graph], quality=kept, refused=refused)
+    backend.close()
+    return msgspec.structs.replace(sampler, precisions=tuple(found.values()))
 
 
 def calibrated(bundle: reader.Bundle) -> Manifest:

@@ -7,7 +7,7 @@ and one for each block of a row's activations; a row's result does not depend on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -113,8 +113,8 @@ def keep_what_is_read(graph: onnx.GraphProto, extents: Mapping[str, Extent]) -> 
     graph.initializer.extend(kept)
 
 
-def quality(exact: TokenDecoder, other: TokenDecoder, block_size: int) -> Quality:
-    r"""The divergence of the next token's distribution from the exact one, in nats per token.
+def quality(exact: TokenDecoder, others: Sequence[TokenDecoder], block_size: int) -> list[Quality]:
+    r"""The divergence of the next token's distribution from the exact one, in nats per token, for each other.
 
     $$ \mathbb{E}_{x \sim p} \frac1T \sum_t \mathrm{KL}\big(p(\cdot | x_{<t}) \| q(\cdot | x_{<t})\big) $$
 
@@ -122,14 +122,20 @@ def quality(exact: TokenDecoder, other: TokenDecoder, block_size: int) -> Qualit
     """
     request = GenerationRequest(prompt=())
     streams = [noise.stream(0, row, noise.TOKEN) for row in range(ROWS)]
-    tokens, total, length = [0] * ROWS, 0.0, min(TOKENS, block_size)
+    tokens, length = [0] * ROWS, min(TOKENS, block_size)
+    totals = [0.0] * len(others)
     for place in range(length):
         places = [place] * ROWS
         logits = exact.step(tokens, places)
-        p, q = log_probabilities(logits), log_probabilities(other.step(tokens, places))
-        total += float((np.exp(p) * (p - q)).sum())
+        p = log_probabilities(logits)
+        for number, other in enumerate(others):
+            q = log_probabilities(other.step(tokens, places))
+            totals[number] += float((np.exp(p) * (p - q)).sum())
         tokens = [choose(row, request, stream.random()) for row, stream in zip(logits, streams, strict=True)]
-    return Quality(measure="kl_nats_per_token", value=total / (ROWS * length), limit=LIMIT_NATS)
+    return [
+        Quality(measure="kl_nats_per_token", value=total / (ROWS * length), limit=LIMIT_NATS)
+        for total in totals
+    ]
 
 
 def refusal(found: Quality) -> str:

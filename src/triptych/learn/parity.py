@@ -26,6 +26,7 @@ from triptych.learn.models.base import Graph
 Array = np.ndarray
 
 PARITY_ROWS = (1, 2, 3, 16)
+LARGEST = 127
 MAX_TRIAL_BYTES, MAX_TRIAL_PRODUCTS = 128_000_000, 2_000_000_000  # so that an export takes seconds
 
 
@@ -91,6 +92,8 @@ class Distance:
         if found.shape != expected.shape or not np.isfinite(found).all():
             self.worst = self.ulps = math.inf
             return
+        if found.dtype == np.int8:  # a cache of eight bits: its numbers are parts of their range
+            found, expected = found / np.float32(LARGEST), expected / np.float32(LARGEST)
         apart = np.abs(found.astype(np.float64) - expected)
         ulps = apart / np.spacing(np.abs(expected).astype(np.float32))
         self.worst, self.ulps = max(self.worst, float(apart.max())), max(self.ulps, float(ulps.max()))
@@ -126,7 +129,7 @@ def row_buckets(graph: Graph, runs: Sequence[Run]) -> tuple[int, ...]:
 def affordable_rows(graph: Graph) -> int:
     """How many rows a trial batch may have: fewer for large inputs and for much arithmetic."""
     row = trials(graph, 1, seed=0)[0]
-    positions = max((tensor.numel() for tensor in row if not tensor.dtype.is_floating_point), default=1)
+    positions = max((tensor.numel() for tensor in row if tensor.dtype == torch.int64), default=1)
     products = sum(tensor.numel() for _, tensor in state(graph.module) if tensor.ndim >= 2) * positions
     return min(
         MAX_TRIAL_BYTES // sum(tensor.nbytes for tensor in row), MAX_TRIAL_PRODUCTS // max(products, 1)

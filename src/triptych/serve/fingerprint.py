@@ -20,7 +20,8 @@ def fingerprint(engine: Engine) -> bytes:
     Settings alone do not tell: `auto` may choose otherwise on another processor, and one processor's kernels
     may round otherwise than another's.
     """
-    digest = hashlib.sha256(f"{__version__} {engine.backend.name} {machine.versions()}".encode())
+    how = f"{__version__} {engine.backend.name} {engine.token_graph} {machine.versions()}"
+    digest = hashlib.sha256(how.encode())
     if isinstance(engine.manifest.sampler, TextSampler):
         text = engine.generate((0,), max_tokens=TOKENS, seed=0, logprobs=True)
         digest.update(np.asarray(text.token_ids, np.int64).tobytes())

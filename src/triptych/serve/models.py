@@ -47,6 +47,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     bundles: dict[str, str]
     engine: str = "auto"
     precision: str = "f32"
+    cache_precision: str = "f32"
     threads: int = 1
     share_weights: bool = False
     slots: int = 16
@@ -66,6 +67,7 @@ def handler(settings: dict[str, Any]) -> ModelHandler:
             engine=wanted.engine,
             threads=wanted.threads,
             precision=wanted.precision,
+            cache_precision=wanted.cache_precision,
             share_weights=wanted.share_weights,
         )
         for folder in wanted.bundles

@@ -74,6 +74,10 @@ class Workers(Section, frozen=True):
         Literal["f32", "bf16", "int8", "auto"],
         Meta(description="f32, bf16 or int8 for every graph, or auto: for each the fastest within its gate"),
     ] = "f32"
+    cache_precision: Annotated[
+        Literal["f32", "f16", "int8"],
+        Meta(description="what texts under way are remembered in: f16 takes half the memory, int8 a quarter"),
+    ] = "f32"
     share_weights: Annotated[
         bool,
         Meta(

@@ -29,6 +29,12 @@ def main(call: object) -> None:
     wanted = told.workers
     try:
         for folder in told.bundles:
-            load(folder, engine=wanted.engine, threads=wanted.threads, precision=wanted.precision).close()
+            load(
+                folder,
+                engine=wanted.engine,
+                threads=wanted.threads,
+                precision=wanted.precision,
+                cache_precision=wanted.cache_precision,
+            ).close()
     except TriptychError as error:
         os.write(told.answer, msgspec.msgpack.encode(Failure.of(error)))

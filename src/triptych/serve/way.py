@@ -25,7 +25,8 @@ async def try_way(bundles: Sequence[str], settings: Settings, stop: asyncio.Even
     Raises: TriptychError, as `triptych.load` does.
     """
     workers = settings.workers
-    if not bundles or (workers.engine != "openvino" and workers.precision == "f32"):
+    is_plain = (workers.precision, workers.cache_precision) == ("f32", "f32")
+    if not bundles or (workers.engine != "openvino" and is_plain):
         return True
     read, write = os.pipe()
     call = {"bundles": list(bundles), "workers": msgspec.to_builtins(workers), "answer": write}

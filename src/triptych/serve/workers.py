@@ -25,6 +25,7 @@ def make_pool(
         "bundles": {str(model.folder): model.version for model in catalog.values()},
         "engine": workers.engine,
         "precision": workers.precision,
+        "cache_precision": workers.cache_precision,
         "threads": workers.threads,
         "share_weights": workers.share_weights,
         "slots": workers.slots,
