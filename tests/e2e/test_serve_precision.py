@@ -49,7 +49,9 @@ def test_samples_by_another_engine_have_the_bytes_of_that_engine(serve, bundles:
 def test_a_precision_beyond_its_gate_is_refused_with_the_figure(bundles: Path, tmp_path: Path) -> None:
     worse = shutil.copytree(bundles / "text", tmp_path / "text")
     manifest = json.loads((worse / "manifest.json").read_bytes())
-    manifest["sampler"]["precisions"][0]["refused"] = "its tokens are 0.5 nats off, up to 0.01 are allowed"
+    ways = manifest["sampler"]["precisions"]
+    plain_cache = next(way for way in ways if (way["precision"], way["cache_precision"]) == ("int8", "f32"))
+    plain_cache["refused"] = "its tokens are 0.5 nats off, up to 0.01 are allowed"
     unsealed = json.dumps({**manifest, "digest": ""}, indent=2, ensure_ascii=False) + "\n"
     (worse / "manifest.json").write_bytes(seal(unsealed.encode()))
     assert "0.5 nats" in refused(str(worse), "--set", "workers.precision=int8")
@@ -57,6 +59,9 @@ def test_a_precision_beyond_its_gate_is_refused_with_the_figure(bundles: Path, t
 
 def test_what_a_bundle_cannot_be_computed_with_is_one_error(bundles: Path) -> None:
     assert "vae holds no graph in int8" in refused(str(bundles / "vae"), "--set", "workers.precision=int8")
+    assert "vae holds no cached step" in refused(
+        str(bundles / "vae"), "--set", "workers.cache_precision=int8"
+    )
     assert "row graphs only" in refused(
         str(bundles / "text"), "--set", "workers.engine=openvino", "--set", "workers.precision=f32"
     )
