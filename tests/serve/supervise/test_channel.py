@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -137,3 +138,13 @@ async def test_a_corrupt_frame_closes_the_channel_and_says_why():
     with theirs:
         theirs.send(pack_header(1, 9, b"right") + b"wrong")
         assert "CRC" in await closed
+
+
+def test_whoever_holds_a_closed_decoder_holds_no_buffer():
+    tracemalloc.start()
+    decoders = [Decoder() for _ in range(8)]
+    assert tracemalloc.get_traced_memory()[0] > 8 * MEMFD_BYTES
+    for decoder in decoders:
+        decoder.close()
+    assert tracemalloc.get_traced_memory()[0] < MEMFD_BYTES
+    tracemalloc.stop()

@@ -98,8 +98,8 @@ class Decoder:
         return Frame(kind, id, body)
 
     def close(self) -> None:
-        """Drop what is left."""
-        self._start = self._end = 0
+        """Drop what is left, and the buffer at once: whoever still holds a dead channel holds little."""
+        self._buffer, self._start, self._end = memoryview(b""), 0, 0
         while self._descriptors:
             os.close(self._descriptors.popleft())
 
