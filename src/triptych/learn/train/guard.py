@@ -33,9 +33,9 @@ class Guard:
         """
         state = self.steps.state
         broken_at = state.counters.step
-        self._restore()
+        self.restore()
         what = self._replay(broken_at)
-        self._restore()
+        self.restore()
         state.counters.rate_scale *= RATE_FACTOR
         state.counters.rollbacks += 1
         if state.counters.rollbacks > self.retries:
@@ -49,7 +49,8 @@ class Guard:
         )
         return what
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Go back to the last good state."""
         self.steps.state.load(*self._good)
         self.steps.reset()
 

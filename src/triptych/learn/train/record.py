@@ -22,6 +22,7 @@ from triptych.learn.data.dataset import Dataset
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import alarms, checkpoint
 from triptych.learn.train.diagnosis import Figures, diagnose
+from triptych.learn.train.lock import FolderLock
 from triptych.learn.train.metrics import MetricsLog, Row
 from triptych.learn.train.progress import Display
 from triptych.learn.train.report import Report
@@ -102,6 +103,7 @@ class Record(Silence):
             summary_writer()
         try:
             out.mkdir(parents=True, exist_ok=True)
+            self.lock = FolderLock(out)
             self.report = Report(out, config, data, log)
             self.metrics = MetricsLog(out / "metrics.jsonl", size_bytes=metrics_bytes)
             write_json(out / "config.json", config)
@@ -197,6 +199,7 @@ class Record(Silence):
         """Close files, and take the bar off the terminal."""
         self.display.__exit__(None, None, None)
         self.metrics.close()
+        self.lock.close()
         if self.board is not None:
             self.board.close()
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from triptych.errors import DataError
+from triptych.errors import ConfigError, DataError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.data.split import Cursor, Sampler
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train import checkpoint, rng
-from triptych.learn.train.compiling import is_compiled
+from triptych.learn.train.compiling import CompilingFailed, is_compiled
 from triptych.learn.train.device import set_threads
 from triptych.learn.train.diagnosis import Figures
 from triptych.learn.train.guard import Guard
@@ -153,8 +153,7 @@ class Session:
         guard = Guard(self.steps, self.settings.guard_retries)
         while (counters := self.state.counters).step < self.total and not self._patience_is_over():
             stop = self._next_stop()
-            while self.state.counters.step < stop:
-                self.steps.run()
+            self._advance(stop, guard)
             if not self.steps.finite():
                 self.record.say(f"{guard.roll_back()}: rolled back to step {self.state.counters.step}")
                 continue
@@ -166,6 +165,19 @@ class Session:
             if validation or (every is not None and stop % every == 0):
                 self._save()
             guard.keep()
+
+    def _advance(self, stop: int, guard: Guard) -> None:
+        """Step up to `stop`: eagerly from the last good state on, if the step turns out not to compile."""
+        try:
+            while self.state.counters.step < stop:
+                self.steps.run()
+        except CompilingFailed as error:
+            if self.settings.compile is True:
+                raise ConfigError(str(error), where="train.compile", remedy="set it to false") from error
+            self.record.say(f"the step stays eager: {error}")
+            self.steps.stay_eager()
+            guard.restore()
+            self._advance(stop, guard)
 
     def _where_it_stands(self) -> str:
         last = self.out / "checkpoints" / "last"

@@ -100,6 +100,12 @@ class Steps:
         """bf16 where it is safe, or nothing."""
         return nullcontext() if self.settings.precision == "f32" else in_bf16(self.device.type)
 
+    def stay_eager(self) -> None:
+        """From now on nothing is compiled."""
+        self.compiled = False
+        for update in self.updates.values():
+            update.graph = None
+
     def finite(self) -> bool:
         """Whether all terms, gradient norms and weights are numbers, everywhere: waits for the device."""
         for meter in self.meters.values():

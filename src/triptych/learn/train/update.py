@@ -50,14 +50,14 @@ class Update:
     ) -> None:
         self.model, self.player, self.world, self.autocast = model, player, world, autocast
         self.gradients: Gradients = ()  # of the last eager update, unclipped: to see what broke
-        self._graph = compile_whole(MethodType(Update._run, self)) if compiled else None
+        self.graph = compile_whole(MethodType(Update._run, self)) if compiled else None
 
     def __call__(self, batches: list[Batch], progress: Progress, rate: float, *, eager: bool = False) -> Paid:
         """Update on the mean loss over `batches`."""
-        if self._graph is None or eager:
+        if self.graph is None or eager:
             return self._run(batches, progress, rate)
         device = batches[0].x.device
-        paid: Paid = self._graph(batches, on_device(progress, device), self.player.pace(rate))
+        paid: Paid = self.graph(batches, on_device(progress, device), self.player.pace(rate))
         return paid
 
     def _run(self, batches: list[Batch], progress: Progress, rate: float | Pace) -> Paid:
