@@ -39,14 +39,21 @@ def as_examples(x: Any, *, where: str) -> Tensor:
     if array.dtype == np.uint8:
         return torch.tensor(array)
     if array.dtype.kind != "f":
+        fitting = "float32" if array.dtype == bool else "uint8"
         raise DataError(
             f"got dtype {array.dtype}",
             where=where,
             valid="uint8 from 0 to 255, or floats from 0 to 1",
-            remedy="convert the array, for example with `.astype('uint8')`",
+            remedy=f"convert the array, for example with `.astype('{fitting}')`",
         )
-    if not np.isfinite(array).all():
-        raise DataError("there are NaN or infinite values", where=where, remedy="clean the array")
+    finite = np.isfinite(array)
+    if not finite.all():
+        at = ", ".join(str(index) for index in np.unravel_index(finite.argmin(), finite.shape))
+        raise DataError(
+            f"{(~finite).sum()} values are NaN or infinite, the first at [{at}]",
+            where=where,
+            remedy="clean the array, or leave such examples out",
+        )
     if array.min() < 0 or array.max() > 1:
         raise DataError(
             f"got values from {array.min():g} to {array.max():g}",

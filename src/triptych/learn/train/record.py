@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -102,13 +102,16 @@ class Record(Silence):
         if log.tensorboard:
             summary_writer()
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            self.lock = FolderLock(out)
-            self.report = Report(out, config, data, log)
-            self.metrics = MetricsLog(out / "metrics.jsonl", size_bytes=metrics_bytes)
-            write_json(out / "config.json", config)
-            if data.tokenizer is not None:
-                (out / "tokenizer.json").write_text(data.tokenizer, "utf-8")
+            with ExitStack() as undone:
+                out.mkdir(parents=True, exist_ok=True)
+                self.lock = FolderLock(out)
+                undone.callback(self.lock.close)
+                self.report = Report(out, config, data, log)
+                self.metrics = MetricsLog(out / "metrics.jsonl", size_bytes=metrics_bytes)
+                write_json(out / "config.json", config)
+                if data.tokenizer is not None:
+                    (out / "tokenizer.json").write_text(data.tokenizer, "utf-8")
+                undone.pop_all()
         except OSError as error:
             raise ConfigError(
                 f"cannot be written: {error.strerror}", where=str(out), remedy="choose another folder"
