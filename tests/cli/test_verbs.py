@@ -88,7 +88,7 @@ BAD = {
         "--repetition-penalty",
     ),
     "a probability above 1": (["sample", "{text}", "--out", "x.txt", "--min-p", "1.5"], "min_p"),
-    "int8 of pictures": (["sample", "{images}", "--out", "x.npy", "--precision", "int8"], "int8"),
+    "a precision nobody has": (["sample", "{images}", "--out", "x.npy", "--precision", "int4"], "int4"),
     "an unknown bench": (["bench", "infre"], "infer"),
 }
 

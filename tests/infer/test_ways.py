@@ -25,7 +25,7 @@ MODELS = {
     "conditional": lambda: VAE(VAE.Config(sample_shape=(1, 4, 4), hidden=(16,), latent_dim=3, classes=5)),
     "gan": lambda: WGANGP(WGANGP.Config(sample_shape=(1, 4, 4))),
 }
-TOLERANCES = {"f32": 1e-5, "bf16": 0.02}
+TOLERANCES = {"f32": 1e-5, "bf16": 0.02, "int8": 0.03}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def engine(exported, way):
 
 
 def test_every_graph_is_computed_that_way(engine, way):
-    assert {choice.way for choice in engine.backend.choices.values()} == {way}
+    asked_for = [graph.name for graph in engine.manifest.graphs if not graph.name.endswith("_int8")]
+    assert {engine.backend.choices[graph].way for graph in asked_for} == {way}
     assert engine.backend.name == str(way)
 
 
@@ -138,14 +139,15 @@ def test_a_processor_without_bfloat16_is_told(vae_bundle, monkeypatch, tmp_path)
         triptych.load(vae_bundle, precision="bf16")
 
 
-@pytest.mark.parametrize("precision", ["bf17", None, "int8"])
+@pytest.mark.parametrize("precision", ["bf17", None, "int4"])
 def test_an_unknown_precision_is_refused(vae_bundle, precision):
     with pytest.raises(ConfigError, match="precision"):
         triptych.load(vae_bundle, precision=precision)
 
 
 def test_a_precision_that_an_engine_lacks_is_refused(vae_bundle):
-    with pytest.raises(ConfigError, match="valid: onnxruntime f32, openvino f32, openvino bf16"):
+    valid = "valid: onnxruntime f32, onnxruntime int8, openvino f32, openvino bf16"
+    with pytest.raises(ConfigError, match=valid):
         triptych.load(vae_bundle, engine="onnxruntime", precision="bf16")
 
 

@@ -44,6 +44,12 @@ def problems(manifest: Manifest) -> Iterator[str]:
         if graph.name in graphs or graph.file in {known.file for known in graphs.values()}:
             yield f"two graphs are called {graph.name!r} or lie in {graph.file!r}"
         graphs[graph.name] = graph
+    for graph in manifest.graphs:
+        rounded = graphs.get(graph.int8_graph)
+        if graph.int8_graph and rounded is None:
+            yield f"graph {graph.name} names graph {graph.int8_graph!r}; valid: {', '.join(graphs)}"
+        elif rounded and (rounded.inputs, rounded.outputs) != (graph.inputs, graph.outputs):
+            yield f"{rounded.name} does not take and give what {graph.name} does"
     match manifest.sampler:
         case LatentSampler():
             yield from of_latent(manifest, graphs)

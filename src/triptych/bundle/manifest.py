@@ -45,12 +45,13 @@ class Parity(Record, frozen=True, kw_only=True):
     examples: int
 
 
-class GraphRecord(Record, frozen=True, kw_only=True):
+class GraphRecord(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One ONNX graph: `name` is what a caller runs, `file` is where it lies.
 
     `row_buckets` are the batch sizes at which a row's bytes do not depend on its neighbours: batches are
     padded up to one of them. `operator_sets` maps operator domain to version; a domain other than "" or
-    "ai.onnx" means that only the engines in `engines` can read this graph.
+    "ai.onnx" means that only the engines in `engines` can read this graph. `int8_graph`, where there is one,
+    is the same graph with its products in eight bits.
     """
 
     name: str
@@ -61,6 +62,7 @@ class GraphRecord(Record, frozen=True, kw_only=True):
     engines: tuple[str, ...]
     row_buckets: tuple[int, ...]
     parity: Parity
+    int8_graph: str = ""
 
 
 class Quality(Record, frozen=True, kw_only=True):
@@ -68,7 +70,9 @@ class Quality(Record, frozen=True, kw_only=True):
 
     `measure` is "kl_nats_per_token", the divergence of a text's next token from that in float32, in nats;
     "kl_nats", the divergence of the likelihood p(x|z) or the posterior q(z|x) from that in float32, in nats
-    per example; or "rms_error", the root mean square error of outputs, as a part of their range.
+    per example; "frechet_share", the Fréchet distance of a GAN's samples from those in float32, as a share of
+    that between two draws of the latter; or "rms_error", the root mean square error of outputs, as a part of
+    their range.
     """
 
     measure: str

@@ -76,6 +76,19 @@ def kl_gaussian(mean: Array, other: Array, log_var: Array | float, other_log_var
     return divergence
 
 
+def frechet(a: Array, b: Array) -> float:
+    r"""The squared Fréchet distance between normal distributions fitted to the rows of `a` and of `b`.
+
+    $$ |\mu_a - \mu_b|^2 + \mathrm{tr}\big(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2}\big) $$
+
+    Source: Dowson & Landau 1982, "The Fréchet distance between multivariate normal distributions", eq. 4.
+    """
+    covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    of_product = np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)
+    spread = np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * np.sqrt(of_product).sum()
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + spread)
+
+
 def log_weights(log_likelihood: Array, z: Array, mean: Array, log_var: Array) -> Array:
     """log p(x, z) / q(z|x) in nats, for a standard normal prior; see `VAE.log_weights`."""
     prior = log_density(z, np.zeros_like(z), 0.0)

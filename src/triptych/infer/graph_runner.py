@@ -39,7 +39,7 @@ class GraphRunner:
         Raises `BundleRefused` if one cannot be opened.
         """
         sampler = self.manifest.sampler
-        unused: set[str] = set()
+        unused = {graph.int8_graph for graph in self._graphs.values()}
         if isinstance(sampler, TokenSampler):
             unused = {sampler.graph, sampler.standard_graph}
         if isinstance(sampler, TextSampler):

@@ -67,6 +67,5 @@ def load(
         raise ConfigError(f"got {threads!r}", where="threads", valid=valid_threads)
     bundle = reader.read(path)
     tokens = token_graph(bundle.manifest, precision, cache_precision, operators)
-    of_rows = "f32" if precision == "int8" else precision
-    chosen = choices(bundle, engine, of_rows, count)
+    chosen = choices(bundle, engine, precision, count)
     return Engine(bundle, ChosenBackend(bundle, count, chosen, share_weights=share_weights), tokens)

@@ -19,14 +19,13 @@ from triptych.bundle.wire import external_bytes
 from triptych.errors import ConfigError, DataError
 from triptych.infer import calibration_store
 from triptych.infer.same_bytes import SIZES
-from triptych.infer.ways import PLAIN, WAYS, Choice, Way, obstacle
+from triptych.infer.ways import INT8, PLAIN, WAYS, Choice, Way, computes, obstacle
 
 AUTO = "auto"
 ENGINES = (AUTO, *dict.fromkeys(way.engine for way in WAYS))
-INT8 = "int8"
 CACHE_PRECISIONS = ("f32", "f16", INT8)
 OPERATORS = ANY, STANDARD = "any", "standard"
-PRECISIONS = (AUTO, *dict.fromkeys(way.precision for way in WAYS), INT8)
+PRECISIONS = (AUTO, *dict.fromkeys(way.precision for way in WAYS))
 WORTHWHILE = 1.25  # how many times faster than onnxruntime a second engine must be to be loaded beside it
 LARGE_BYTES = 4 * 2**20  # of weights: each process holds a copy for OpenVINO, and none for onnxruntime
 WORTHWHILE_IF_LARGE = 2.0  # in onnxruntime's own precision; another one was asked for
@@ -43,9 +42,15 @@ def choices(bundle: Bundle, engine: str, precision: str, threads: int) -> dict[s
     if not wanted:
         valid = ", ".join(str(way) for way in WAYS)
         raise ConfigError(f"got {precision!r} with engine {engine!r}", where="precision", valid=valid)
+    rounded = {graph.int8_graph for graph in bundle.manifest.graphs}
+    by_graph = {
+        graph.name: [way for way in wanted if computes(way, graph)] or [PLAIN]
+        for graph in bundle.manifest.graphs
+        if graph.name not in rounded
+    }
     calibration = calibration_store.find(bundle.manifest)
     if calibration is None:
-        if PLAIN in wanted:
+        if all(PLAIN in ways for ways in by_graph.values()):
             if len(wanted) > 1:
                 told = (
                     "no calibration of it on this machine: onnxruntime in f32 computes it; triptych calibrate"
@@ -54,10 +59,9 @@ def choices(bundle: Bundle, engine: str, precision: str, threads: int) -> dict[s
             return {}
         calibration = calibrate_now(bundle, wanted, threads)
     return {
-        graph.name: choice
-        for graph in bundle.manifest.graphs
-        if (choice := choose(graph.name, wanted, calibration, external_bytes(bundle.graphs[graph.name])))
-        is not None
+        graph: choice
+        for graph, ways in by_graph.items()
+        if (choice := choose(graph, ways, calibration, external_bytes(bundle.graphs[graph]))) is not None
     }
 
 
@@ -76,6 +80,8 @@ def token_graph(
     if operators == STANDARD:
         return standard_graph(manifest, precision, cache_precision)
     kept = sampler.precisions if isinstance(sampler, TextSampler) else ()
+    if precision == INT8 and any(graph.int8_graph for graph in manifest.graphs):
+        precision = AUTO  # it is row graphs that are in int8
     weights = {AUTO: (INT8, "f32"), INT8: (INT8,)}.get(precision, ("f32",))
     if (cache_precision, weights[-1]) == ("f32", "f32"):
         kept = (*kept, TextPrecision(precision="f32", graph=sampler.graph))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from triptych.bundle.manifest import GraphRecord
 from triptych.bundle.reader import Bundle
 from triptych.infer import machine
 from triptych.infer.backend import Backend, TokenDecoder
@@ -33,7 +34,8 @@ class Choice(NamedTuple):
 
 
 PLAIN = Way("onnxruntime", "f32")
-WAYS = (PLAIN, Way("openvino", "f32"), Way("openvino", "bf16"))
+INT8 = "int8"
+WAYS = (PLAIN, Way("onnxruntime", INT8), Way("openvino", "f32"), Way("openvino", "bf16"))
 
 
 def obstacle(way: Way) -> str:
@@ -47,6 +49,11 @@ def obstacle(way: Way) -> str:
     if way.precision == "bf16" and not computes_bf16():
         return f"this processor ({machine.processor()}) does not compute in bfloat16"
     return ""
+
+
+def computes(way: Way, graph: GraphRecord) -> bool:
+    """Whether a graph can be computed so: int8 takes a graph of its own."""
+    return way.precision != INT8 or bool(graph.int8_graph)
 
 
 def open_backend(bundle: Bundle, way: Way, threads: int, *, share_weights: bool = False) -> Backend:
@@ -72,6 +79,7 @@ class ChosenBackend:
     ) -> None:
         self._bundle, self._threads, self._share_weights = bundle, threads, share_weights
         plain = {graph.name: Choice(PLAIN, graph.row_buckets) for graph in bundle.manifest.graphs}
+        self._rounded = {graph.name: graph.int8_graph for graph in bundle.manifest.graphs}
         self.choices = {**plain, **choices}
         self._backends: dict[Way, Backend] = {}
         self._lock = Lock()
@@ -79,11 +87,12 @@ class ChosenBackend:
     @property
     def name(self) -> str:
         """The ways that are in use."""
-        return ", ".join(sorted({str(choice.way) for choice in self.choices.values()}))
+        asked_for = self.choices.keys() - set(self._rounded.values())
+        return ", ".join(sorted({str(self.choices[graph].way) for graph in asked_for}))
 
     def open(self, graph: str) -> None:
         """Get a graph ready to run."""
-        self._backend(graph).open(graph)
+        self._backend(graph).open(self._file(graph))
 
     def row_buckets(self, graph: str) -> tuple[int, ...]:
         """The batch sizes at which a row's bytes do not depend on its neighbours."""
@@ -91,7 +100,7 @@ class ChosenBackend:
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph on inputs that were checked before."""
-        return self._backend(graph).run(graph, inputs)
+        return self._backend(graph).run(self._file(graph), inputs)
 
     def decoder(self, graph: str, slots: int) -> TokenDecoder:
         """A next-token graph with a new cache of `slots` rows."""
@@ -103,6 +112,10 @@ class ChosenBackend:
             for backend in self._backends.values():
                 backend.close()
             self._backends.clear()
+
+    def _file(self, graph: str) -> str:
+        """The graph to run for `graph`: in int8 one of its own."""
+        return self._rounded[graph] if self.choices[graph].way.precision == INT8 else graph
 
     def _backend(self, graph: str) -> Backend:
         """The library that computes a graph."""
