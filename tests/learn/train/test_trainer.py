@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from triptych.bundle.digest import seal
-from triptych.errors import CheckpointError, ConfigError, NonFiniteError, TrainingError
+from triptych.errors import CheckpointError, ConfigError, DataError, NonFiniteError, TrainingError
 from triptych.learn import data as datasets
 from triptych.learn.models import VAE, WGANGP, Transformer
 from triptych.learn.models.base import Terms
@@ -442,3 +442,10 @@ def test_a_full_disk_is_said_and_after_making_room_the_run_goes_on(
     resumed = fit("full", resume="auto", log=log, **settings)
     assert saved(resumed, "last") == saved(calm, "last")
     assert without_clock(resumed) == without_clock(calm)
+
+
+@pytest.mark.parametrize("data", [torch.zeros(4, 1, 8, 8), np.zeros((4, 1, 8, 8)), [1, 2]])
+def test_data_that_is_no_data_set_is_refused_with_the_function_that_makes_one(data: Any, tmp_path) -> None:
+    with pytest.raises(DataError, match=f"got a {type(data).__name__}.*from_arrays"):
+        Trainer(max_steps=1, out=tmp_path / "run").fit(VAE(VAE.Config()), data)
+    assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from triptych.errors import DataError
 from triptych.learn.data.dataset import Dataset
 from triptych.learn.models.base import GenerativeModel
 from triptych.learn.train.device import choose_device
@@ -71,10 +72,19 @@ class Trainer:
                 is one; or a checkpoint folder to go on from.
 
         Raises:
+            DataError: `data` is no `Dataset`.
             ConfigError: the model does not fit the data, or the folder already holds a run.
             CheckpointError: the checkpoint is damaged, newer, or of another configuration.
             NonFiniteError: the loss was not finite too often.
         """
+        if not isinstance(data, Dataset):
+            raise DataError(
+                f"got a {type(data).__name__}",
+                where="Trainer.fit, data",
+                valid="a `triptych.learn.datasets.Dataset`",
+                remedy="make one of it: `datasets.from_arrays` takes arrays and tensors, `from_torch` a torch"
+                " Dataset, `from_loaders` DataLoaders, `from_hugging_face` theirs, `from_folder` pictures",
+            )
         data.check(model.config)
         device = choose_device(self.settings.device)
         with joined(device) as world:
