@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 
 import aio_pika
 import pytest
+from aiormq.exceptions import ChannelNotFoundEntity
 
 from triptych.errors import BrokerUnavailable, ConfigError, StorageFull, StoreDamaged, TriptychError
 from triptych.serve.brokers.job import Job
@@ -184,11 +185,11 @@ async def test_a_full_disk_is_its_own_error_and_nothing_is_torn(tmp_path):
 
 
 @asynccontextmanager
-async def ends(server, **rabbit):
+async def ends(server, *, in_flight=128, **rabbit):
     """An intake and a source at RabbitMQ, both up."""
     prefix = f"fault-{secrets.token_hex(4)}"
     options = RabbitOptions(prefix=prefix, backoff_s=0.1, longest_backoff_s=1.0, check_s=1.0, **rabbit)
-    bounds = BrokerOptions(max_deliveries=50)
+    bounds = BrokerOptions(max_deliveries=50, in_flight=in_flight)
     store = await SqliteBroker(options=bounds).start()
     intake = await RabbitIntake(server.url, store, bounds, options).start()
     await intake.link.wait_up(20)
@@ -290,6 +291,38 @@ async def test_a_job_that_was_confirmed_by_a_queue_now_gone_but_not_written_down
         await told.wait()
         write_down.set()
         await all_done(intake, {await publishing: b"between"})
+        working.cancel()
+
+
+async def replace_queue(server, name, exchange):
+    """Delete it and make another of its name in the same breath, as only an impatient script would."""
+    connection = await aio_pika.connect(server.url)
+    channels = [await (await connection.channel()).get_underlay_channel() for _ in range(2)]
+    deleting = asyncio.create_task(channels[0].queue_delete(name))
+    made = asyncio.create_task(make_when_gone(connection, name))
+    await asyncio.gather(deleting, made)
+    await channels[1].queue_bind(name, exchange)
+    await connection.close()
+
+
+async def make_when_gone(connection, name):
+    while True:
+        channel = await (await connection.channel()).get_underlay_channel()
+        try:
+            await channel.queue_declare(name, passive=True)
+        except ChannelNotFoundEntity:
+            channel = await (await connection.channel()).get_underlay_channel()
+            return await channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
+
+
+async def test_a_consumer_that_rabbitmq_took_over_into_another_queue_is_noticed_and_begins_anew(rabbitmq):
+    async with ends(rabbitmq, in_flight=4) as (intake, source, options):
+        working = asyncio.create_task(work(source))
+        expected = {await publish_for_sure(intake, b"%d" % n): b"%d" % n for n in range(50)}
+        await all_done(intake, expected)
+        await replace_queue(rabbitmq, f"{options.prefix}.jobs", f"{options.prefix}.work")
+        expected = {await publish_for_sure(intake, b"%d" % n): b"%d" % n for n in range(50)}
+        await all_done(intake, expected)
         working.cancel()
 
 

@@ -17,10 +17,7 @@ from triptych.serve.chaos.stage import Stage
 from triptych.serve.chaos.table import markdown
 
 RUNS = sorted((broker, number) for number, e in EXPERIMENTS.items() for broker in e.brokers)
-# tests/faults has both for the broker alone. In 9 RabbitMQ takes half a minute to be back. 10 fails on a
-# machine that is otherwise idle: some jobs are not done two minutes after their queue was deleted; why is
-# not known.
-SLOW = {9, 10}
+SLOW = {9}  # RabbitMQ takes half a minute to be back; tests/faults has it for the broker alone
 
 
 def marks(number: int) -> list[pytest.MarkDecorator]:

@@ -6,10 +6,8 @@ import asyncio
 import math
 import os
 import random
-from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
@@ -18,16 +16,17 @@ from aiormq.exceptions import (
     AMQPError,
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
-    DeliveryError,
 )
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
+from triptych.serve.brokers.amqp_consumer import Consumer, Consumption
+from triptych.serve.brokers.known_queues import KnownQueues
 from triptych.serve.brokers.options import RabbitOptions
-from triptych.serve.brokers.young_queues import YoungQueues
 
 ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
 CLOSE_S = RENEW_S = 1.0
+GONE_S = 0.5  # see `AmqpConnection.declare_queue`
 NO_LEADER = (
     "`{0}` is there, but does not answer who wants to consume from it: it has no leader. Either too few nodes"
     " of the cluster are up, or RabbitMQ was killed right after the queue was made; if so, `rabbitmqctl"
@@ -37,22 +36,6 @@ NO_LEADER = (
 Properties = Basic.Properties
 
 
-class Consumption(msgspec.Struct, frozen=True):
-    """A queue to take messages from.
-
-    Args:
-        queue: its name.
-        on_message: called with every message; must not wait.
-        prefetch: messages unacknowledged at a time; 0 is no bound, for messages that need no acknowledgement.
-        no_ack: what is delivered counts as acknowledged.
-    """
-
-    queue: str
-    on_message: Callable[[DeliveredMessage], None]
-    prefetch: int = 0
-    no_ack: bool = False
-
-
 class AmqpConnection:
     """A connection that is open, with a channel to publish on, one for control, and one for each consumer.
 
@@ -60,7 +43,10 @@ class AmqpConnection:
 
     Args:
         created: queues found missing, and declared, are added to it.
-        young: of the link that this connection is for.
+        known: by the link that this connection is for.
+
+    Attributes:
+        publisher: the channel to publish on.
     """
 
     def __init__(
@@ -68,15 +54,14 @@ class AmqpConnection:
         connection: AbstractConnection,
         options: RabbitOptions,
         created: set[str],
-        young: YoungQueues,
+        known: KnownQueues,
     ) -> None:
-        self.options, self.created, self._young = options, created, young
+        self.options, self.created, self._known = options, created, known
         self._connection = connection
-        self._publisher: Channel
+        self.publisher: Channel
         self._control: Channel
-        self._channels: dict[str, Channel] = {}
-        self._consumers: dict[str, str] = {}  # the tag of each queue's consumer
-        self._renewed_at_s = -math.inf
+        self._consumers: dict[str, Consumer] = {}  # by queue
+        self._is_doubted, self._renewed_at_s = False, -math.inf
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._canary: asyncio.Future[None] | None = None
         self._canary_queue = f"{options.prefix}.canary.{os.getpid()}.{random.getrandbits(64):x}"
@@ -92,21 +77,29 @@ class AmqpConnection:
         A quorum queue made in the last second before RabbitMQ is killed may never have a leader again: it is
         there, but takes and gives nothing. One that this link made and did not see last is tried, and made
         anew if it is so. No accepted job is lost with it: the gateways send theirs again.
+
+        A queue that somebody has deleted is made anew after `GONE_S`. RabbitMQ 3.10 looks every 30 ms whether
+        a queue that ended under a consumer is back, and if so consumes from it again, for a channel that
+        counts on from the one before: it takes the new messages for old ones and drops them. A consumer whose
+        queue is seen to be gone is cancelled instead.
         """
         channel = await self._open_channel()
-        if name in self._young.leaderless:
+        if name in self._known.leaderless:
             await channel.queue_delete(name)
-            self._young.leaderless.discard(name)
-        elif self._young.take(name) and not await self._answers(name):
-            self._young.leaderless.add(name)  # seen to on the next connection: this one will not live
+            self._known.leaderless.discard(name)
+        elif self._known.was_young(name) and not await self._answers(name):
+            self._known.leaderless.add(name)  # seen to on the next connection: this one will not live
             raise AMQPError(f"`{name}`, made right before RabbitMQ was lost, has no leader: it is made anew")
         try:
             await channel.queue_declare(name, passive=True)
         except ChannelNotFoundEntity:
+            if name in self._known.met and name not in self.created:
+                await asyncio.sleep(GONE_S)
             self.created.add(name)
             channel = await self._open_channel()
             await channel.queue_declare(name, durable=True, arguments=arguments or {})
-            self._young.made(name)
+            self._known.made(name)
+        self._known.met.add(name)
         await channel.close()
 
     async def declare_private_queue(self, name: str) -> None:
@@ -130,7 +123,9 @@ class AmqpConnection:
     ) -> None:
         """Send a message, once the broker does not block publishers; `confirm` waits until it has it safe."""
         await self._transport().ready()
-        publisher = self._publisher
+        if self._is_doubted:
+            await self._renew()
+        publisher = self.publisher
         try:
             await publisher.basic_publish(
                 body,
@@ -140,9 +135,19 @@ class AmqpConnection:
                 mandatory=confirm,
                 wait=False,
             )
-        except DeliveryError:
-            await self._renew(publisher)
-            raise
+        except asyncio.CancelledError as error:
+            if publisher is self.publisher or was_asked_to_stop():
+                raise
+            raise TimeoutError("its channel was given up: it confirmed nothing") from error
+
+    def doubt(self, publisher: Channel) -> None:
+        """A message was refused, or not confirmed in time: publish the next on another channel.
+
+        The queue may be full, or slow. But if it had no leader when the first message for it came on a
+        channel, RabbitMQ 3.10 refuses every message on that channel, for as long as it is open; and if it was
+        deleted and made anew meanwhile, the channel may count on from the one before, and confirm nothing.
+        """
+        self._is_doubted |= publisher is self.publisher
 
     async def is_blocked(self) -> bool:
         """Whether the broker has said `connection.blocked`, and not taken it back."""
@@ -157,40 +162,30 @@ class AmqpConnection:
 
     async def consume(self, consumption: Consumption) -> None:
         """Begin to take messages."""
-
-        async def on_message(message: DeliveredMessage) -> None:
-            consumption.on_message(message)
-
-        channel = self._channels[consumption.queue] = await self._open_channel()
-        await channel.basic_qos(prefetch_count=consumption.prefetch)
+        queue, channel = consumption.queue, await self._open_channel()
         channel.on_consumer_cancel_callbacks.add(
-            lambda _: self.give_up(
-                f"the broker cancelled the consumer of `{consumption.queue}` (basic.cancel)"
-            )
+            lambda _: self.give_up(f"the broker cancelled the consumer of `{queue}` (basic.cancel)")
         )
+        consumer = self._consumers[queue] = Consumer(consumption, channel)
         try:
             async with asyncio.timeout(self.options.check_s):
-                started = await channel.basic_consume(
-                    consumption.queue, on_message, no_ack=consumption.no_ack
-                )
+                await consumer.begin()
         except TimeoutError as error:
-            raise AMQPError(NO_LEADER.format(consumption.queue)) from error
-        self._consumers[consumption.queue] = str(started.consumer_tag)
+            raise AMQPError(NO_LEADER.format(queue)) from error
 
     async def stop_consuming(self) -> None:
         """Take no more messages; those that are here can still be acknowledged."""
-        consumers, self._consumers = self._consumers, {}
-        for queue, tag in consumers.items():
+        for consumer in self._consumers.values():
             with suppress(*ERRORS):
-                await self._channels[queue].basic_cancel(tag)
+                await consumer.stop()
 
     async def acknowledge(self, queue: str, tag: int, *, multiple: bool) -> None:
         """Tell the broker that a message (and, with `multiple`, all before it) is dealt with."""
-        await self._consuming(queue).basic_ack(tag, multiple=multiple, wait=False)
+        await self._consumer(queue).acknowledge(tag, multiple=multiple)
 
     async def give_back(self, queue: str, tag: int, *, requeue: bool) -> None:
         """Hand a message back, or, without `requeue`, to the dead letters."""
-        await self._consuming(queue).basic_nack(tag, requeue=requeue, wait=False)
+        await self._consumer(queue).give_back(tag, requeue=requeue)
 
     async def prove(self) -> None:
         """Set up the canary, and have it come back a first time."""
@@ -200,7 +195,7 @@ class AmqpConnection:
 
     async def watch(self) -> str:
         """Return why the connection is no good any more."""
-        channels = [self._control, *self._channels.values()]
+        channels = [self._control, *(consumer.channel for consumer in self._consumers.values())]
         ends: list[asyncio.Future[object]] = [channel.closing for channel in channels]
         ends.append(self._transport().closing)
         try:
@@ -229,9 +224,8 @@ class AmqpConnection:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._connection.close()
-        except (*ERRORS, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        except (*ERRORS, asyncio.CancelledError):
+            if was_asked_to_stop():
                 raise
 
     async def _answers(self, name: str) -> bool:
@@ -246,22 +240,18 @@ class AmqpConnection:
         return True
 
     async def _open_publisher(self) -> None:
-        channel = self._publisher = await self._open_channel()
+        channel = self.publisher = await self._open_channel()
         channel.closing.add_done_callback(
-            lambda end: self.give_up(why(end)) if channel is self._publisher else None
+            lambda end: self.give_up(why(end)) if channel is self.publisher else None
         )
 
-    async def _renew(self, refusing: Channel) -> None:
-        """Publish on another channel from now on, at most once in `RENEW_S`.
-
-        The queue may be full. But if it had no leader when the first message for it came on a channel,
-        RabbitMQ 3.10 refuses every message on that channel, for as long as it is open.
-        """
-        now_s = asyncio.get_running_loop().time()
-        if refusing is self._publisher and now_s >= self._renewed_at_s + RENEW_S:
-            self._renewed_at_s = now_s
+    async def _renew(self) -> None:
+        """Publish on another channel, unless this one is young."""
+        now_s, doubted = asyncio.get_running_loop().time(), self.publisher
+        if now_s >= self._renewed_at_s + RENEW_S:
+            self._is_doubted, self._renewed_at_s = False, now_s
             await self._open_publisher()
-            await refusing.close()
+            await doubted.close()
 
     async def _open_channel(self) -> Channel:
         channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
@@ -269,10 +259,10 @@ class AmqpConnection:
         assert isinstance(underlay, Channel)
         return underlay
 
-    def _consuming(self, queue: str) -> Channel:
-        if queue not in self._channels:
+    def _consumer(self, queue: str) -> Consumer:
+        if queue not in self._consumers:
             raise ChannelInvalidStateError(f"`{queue}` is not consumed yet")
-        return self._channels[queue]
+        return self._consumers[queue]
 
     def _transport(self) -> Connection:
         if self._connection.transport is None:
@@ -282,23 +272,32 @@ class AmqpConnection:
         return transport
 
     async def _check(self) -> None:
-        """Look: each queue has a consumer, and a message comes back.
+        """Look: each queue has a consumer, what waits in it comes here, and a message comes back.
 
         Raises: an AMQPError (a queue is gone), TimeoutError.
         """
         async with asyncio.timeout(self.options.check_s):
-            for queue in list(self._consumers):
-                found = await self._control.queue_declare(queue, passive=True)
-                if not found.consumer_count:
-                    raise AMQPError(f"`{queue}` has no consumer")
+            for queue, consumer in list(self._consumers.items()):
+                if consumer.tag:
+                    found = await self._control.queue_declare(queue, passive=True)
+                    if not found.consumer_count:
+                        raise AMQPError(f"`{queue}` has no consumer")
+                    if consumer.is_forgotten(found.message_count or 0):
+                        raise AMQPError(f"nothing comes from `{queue}`, though messages wait in it")
             self._canary = asyncio.get_running_loop().create_future()
             await self._control.basic_publish(b"", routing_key=self._canary_queue, wait=False)
             await self._canary
-        self._young.are_well()
+        self._known.are_well()
 
     async def _on_canary(self, message: DeliveredMessage) -> None:
         if self._canary is not None and not self._canary.done():
             self._canary.set_result(None)
+
+
+def was_asked_to_stop() -> bool:
+    """Whether the task that runs is being cancelled; aiormq cancels what waits on a channel that closes."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def why(end: asyncio.Future[object]) -> str:

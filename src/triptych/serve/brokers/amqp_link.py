@@ -18,9 +18,15 @@ import aio_pika
 from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishError
 
 from triptych.errors import BrokerUnavailable, Overloaded
-from triptych.serve.brokers.amqp_connection import ERRORS, AmqpConnection, Consumption, Properties
+from triptych.serve.brokers.amqp_connection import (
+    ERRORS,
+    AmqpConnection,
+    Properties,
+    was_asked_to_stop,
+)
+from triptych.serve.brokers.amqp_consumer import Consumption
+from triptych.serve.brokers.known_queues import KnownQueues
 from triptych.serve.brokers.options import RabbitOptions
-from triptych.serve.brokers.young_queues import YoungQueues
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +62,7 @@ class AmqpLink:
         self.url, self.options, self.created = url, options, set[str]()
         self.reconnects, self.token = 0, secrets.token_hex(8)
         self._declare, self._consume, self._on_up, self._on_lost = declare, consume, on_up, on_lost
-        self._young = YoungQueues()
+        self._known = KnownQueues()
         self._connection: AmqpConnection | None = None
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._down.set()
@@ -129,6 +135,7 @@ class AmqpLink:
         connection = self._connection
         if connection is None or not self._up.is_set():
             raise self.unavailable(self._why)
+        publisher = connection.publisher
         try:
             async with asyncio.timeout(self.options.publish_timeout_s):
                 await connection.publish(
@@ -140,16 +147,17 @@ class AmqpLink:
             self._give_up(connection, f"nothing takes messages for `{routing_key}` any more")
             raise self.unavailable(f"no queue for `{routing_key}`") from error
         except DeliveryError as error:
+            connection.doubt(publisher)
             raise Overloaded("its queue is full", where=self.where, remedy="try again later") from error
         except TimeoutError as error:
             why = f"nothing was confirmed within {self.options.publish_timeout_s:g} s"
             if await connection.is_blocked():
                 why = "it blocks publishers: it is out of memory or disk (connection.blocked)"
                 log.error("RabbitMQ at %s %s", self.where, why)
+            connection.doubt(publisher)
             raise self.unavailable(why) from error
         except (*ERRORS, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if isinstance(error, asyncio.CancelledError) and was_asked_to_stop():
                 raise
             # aiormq cancels what waits on a connection that is closed
             self._give_up(connection, str(error) or "the connection was closed")
@@ -196,6 +204,8 @@ class AmqpLink:
             self._down.clear()
             self._up.set()
             log.info("RabbitMQ at %s: up, and a message came through", self.where)
+            if self.created and ups > 1:
+                log.error("RabbitMQ at %s: made anew, it was gone: %s", self.where, ", ".join(self.created))
             self._on_up()
             self.created.clear()
             self._take_down(await connection.watch())
@@ -219,7 +229,7 @@ class AmqpLink:
         if "heartbeat" not in url.query:
             url = url.update_query(heartbeat=self.options.heartbeat_s)
         plain = await aio_pika.connect(url)
-        self._connection = connection = AmqpConnection(plain, self.options, self.created, self._young)
+        self._connection = connection = AmqpConnection(plain, self.options, self.created, self._known)
         await connection.open()
         await self._declare(connection)
         for consumption in self._consume:

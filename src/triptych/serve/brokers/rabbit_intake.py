@@ -13,7 +13,8 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from triptych.errors import BrokerUnavailable, NotFoundError, Overloaded, StoreDamaged
-from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
+from triptych.serve.brokers.amqp_connection import AmqpConnection
+from triptych.serve.brokers.amqp_consumer import Consumption
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.chores import Chores
 from triptych.serve.brokers.intaking import Intaking

@@ -12,7 +12,8 @@ from pamqp.commands import Basic
 
 from triptych.errors import BrokerUnavailable, Overloaded
 from triptych.serve.brokers.acknowledging import Acknowledging
-from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
+from triptych.serve.brokers.amqp_connection import AmqpConnection
+from triptych.serve.brokers.amqp_consumer import Consumption
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.chores import Chores
 from triptych.serve.brokers.job import Lease

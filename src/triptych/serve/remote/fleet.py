@@ -15,7 +15,8 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from triptych.errors import BrokerUnavailable, DeadlineExceeded, Draining, Overloaded
-from triptych.serve.brokers.amqp_connection import AmqpConnection, Consumption
+from triptych.serve.brokers.amqp_connection import AmqpConnection
+from triptych.serve.brokers.amqp_consumer import Consumption
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.chores import Chores
 from triptych.serve.generation import Generation
