@@ -231,6 +231,8 @@ def test_a_job_waits_for_a_worker_through_the_death_of_its_gateway(run, bundles,
     first.process.kill()
     again = run(*arguments)
     with httpx.Client(base_url=again.line().split()[-1], timeout=30) as client:
+        run("worker", "--broker", rabbitmq.url, "--workers", "1", str(bundles / "text"))
+        asyncio.run(again.until_logged("nobody has `vae` now"))  # others are there, its own is not
         run(*worker)
         deadline_s = time.monotonic() + 60
         where = job.headers["location"]

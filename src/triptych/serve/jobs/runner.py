@@ -11,6 +11,7 @@ from triptych.errors import (
     BrokerUnavailable,
     DeadlineExceeded,
     Draining,
+    NotFoundError,
     Overloaded,
     Poison,
     StorageFull,
@@ -141,8 +142,10 @@ class JobRunner:
             await self._source.ack(lease, result)
 
     async def _compute(self, job: StoredJob) -> bytes:
-        """The answer of the job's route; waits while the queue of the pipeline is full."""
-        until_s = time.monotonic() + self._settings.timeout_s
+        """The answer of the job's route; waits while the queue of the pipeline is full, or while nobody has
+        the model, which was there when the job was accepted.
+        """
+        until_s, is_missed = time.monotonic() + self._settings.timeout_s, False
         while True:
             exchange = JobExchange(self._gateway, job, until_s - time.monotonic())
             route, parts = self._router.find("POST", job.path)
@@ -158,6 +161,13 @@ class JobRunner:
                 if time.monotonic() > until_s:
                     raise
                 await asyncio.sleep(PAUSE_S)
+            except NotFoundError:
+                if job.model in self._gateway.catalog or time.monotonic() > until_s:
+                    raise
+                if not is_missed:
+                    log.warning("a job waits: nobody has `%s` now", job.model)
+                is_missed = True
+                await asyncio.sleep(AWAY_S)
 
     async def _keep_leases(self) -> None:
         """Extend what is under way, for as long as it is."""
