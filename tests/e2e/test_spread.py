@@ -138,7 +138,7 @@ class Load:
         self.client = httpx.AsyncClient(base_url=url, timeout=60)
         engine = triptych.load(bundle)
         self.expected = {seed: engine.sample(2, seed=seed).tobytes() for seed in range(20)}
-        self.answered, self.wrong = 0, list[str]()
+        self.answered, self.refused, self.wrong = 0, 0, list[str]()
         self._is_over = False
 
     async def _ask(self, seed: int) -> None:
@@ -150,7 +150,10 @@ class Load:
                 headers={"accept": "application/x-npy"},
             )
             self.answered += 1
-            if answer.status_code != 200:
+            if answer.status_code == 503 and "retry-after" in answer.headers:
+                self.refused += 1
+                await asyncio.sleep(0.2)
+            elif answer.status_code != 200:
                 self.wrong.append(answer.text)
             elif np.load(io.BytesIO(answer.content)).tobytes() != self.expected[seed]:
                 self.wrong.append(f"other bytes for {seed}")
@@ -161,7 +164,7 @@ class Load:
         while self.answered < wanted:
             await asyncio.sleep(0.01)
 
-    async def during(self, script: Callable[[Load], object]) -> None:
+    async def during(self, script: Callable[[Load], object], *, may_refuse: bool = False) -> None:
         """Eight clients ask while `script` runs; every request must be answered, and rightly."""
         asking = [asyncio.create_task(self._ask(seed)) for seed in range(8)]
         await self.answers(50)
@@ -170,6 +173,7 @@ class Load:
         await asyncio.gather(*asking)
         await self.client.aclose()
         assert self.wrong == []
+        assert may_refuse or not self.refused
 
 
 def test_bytes_and_texts_are_those_of_the_library(run, bundles, rabbitmq):
@@ -274,6 +278,25 @@ def test_a_worker_killed_under_load_costs_no_request(run, bundles, rabbitmq):
         assert await asyncio.to_thread(workers[1].process.wait, 30) == 0
 
     asyncio.run(Load(url, bundles / "vae").during(script))
+
+
+def test_rabbitmq_killed_under_load_loses_no_accepted_request(run, bundles, rabbitmq):
+    gateway = run("gateway", "--broker", rabbitmq.url, "--port", "0")
+    url = gateway.line().split()[-1]
+    worker = run("worker", "--broker", rabbitmq.url, "--workers", "1", str(bundles / "vae"))
+    worker.line()
+    with httpx.Client(base_url=url, timeout=30) as client:
+        until_ready(client)
+
+    async def script(load: Load) -> None:
+        await asyncio.to_thread(rabbitmq.kill)
+        await asyncio.to_thread(rabbitmq.start)
+        before = load.answered - load.refused
+        async with asyncio.timeout(40):
+            while load.answered - load.refused < before + 100:
+                await load.answers(1)
+
+    asyncio.run(Load(url, bundles / "vae").during(script, may_refuse=True))
 
 
 def test_cut_links_between_machines_cost_no_request_and_heal(run, bundles, rabbitmq, network):
