@@ -12,11 +12,13 @@ from triptych.errors import ConfigError
 from triptych.serve.chaos.experiments import EXPERIMENTS
 from triptych.serve.chaos.outcome import Figure
 from triptych.serve.chaos.page import BEGIN, END, catalogue, replace
-from triptych.serve.chaos.session import Plan, Report
+from triptych.serve.chaos.session import BROKERS, Plan, Report
 from triptych.serve.chaos.stage import Stage
 from triptych.serve.chaos.table import markdown
 
-RUNS = sorted((broker, number) for number, e in EXPERIMENTS.items() for broker in e.brokers)
+RUNS = sorted(
+    (broker, number) for number, e in EXPERIMENTS.items() for broker in BROKERS if e.applies_to(broker)
+)
 SLOW = {9}  # RabbitMQ takes half a minute to be back; tests/faults has it for the broker alone
 
 

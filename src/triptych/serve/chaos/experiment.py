@@ -14,6 +14,7 @@ from triptych.serve.chaos.stage import Stage
 MEMORY = frozenset({"memory"})
 SQLITE = frozenset({"sqlite"})
 AMQP = frozenset({"amqp"})
+DURABLE = SQLITE | AMQP
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Experiment:
 
     Args:
         run: does it, in a lab.
-        brokers: those it applies to.
+        brokers: those that `run` applies to.
+        on_jobs: does it to the durable lane, on the brokers that keep jobs safe.
         is_long: whether it takes minutes, so that a quick run leaves it out.
     """
 
@@ -32,12 +34,18 @@ class Experiment:
     run: Callable[[Lab], None]
     brokers: frozenset[str] = MEMORY
     is_long: bool = False
+    on_jobs: Callable[[Lab], None] | None = None
+
+    def applies_to(self, broker: str) -> bool:
+        """Whether there is anything to run on this broker."""
+        return broker in self.brokers or (self.on_jobs is not None and broker in DURABLE)
 
     def perform(self, stage: Stage, seed: int) -> Outcome:
         """Run it once. What the server does not survive, or the experiment does not, is an outcome too."""
         lab, started_s = Lab(stage, seed), time.monotonic()
+        run = self.run if stage.broker in self.brokers or self.on_jobs is None else self.on_jobs
         try:
-            self.run(lab)
+            run(lab)
         except (TriptychError, OSError) as error:
             lab.check("the experiment ran to its end", False, f"{type(error).__name__}: {error}")
         finally:

@@ -119,9 +119,9 @@ class JobLoad:
                 self.digests.setdefault(seed, set()).add(found)
 
     def direct(self, server: Server, count: int) -> dict[int, str]:
-        """The digests that the direct route gives for the first `count` jobs."""
+        """The digests that the direct route gives for the first `count` jobs that were done."""
         wanted = {}
-        for seed in sorted(self.accepted)[:count]:
+        for seed in sorted(self.digests)[:count]:
             body = json.dumps({"n": ROWS, "seed": seed}).encode()
             headers = {**CONTENT, **NPY}
             with closing(server.connect()) as connection:

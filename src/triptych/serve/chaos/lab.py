@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -101,6 +101,17 @@ class Lab:
     def serve_behind(self, relay: Relay, *settings: str) -> Server:
         """A server of this experiment's own that shares jobs through the RabbitMQ behind `relay`."""
         return self.serve(*settings, f"jobs.broker={url_of(relay.port)}", jobs=self.stage.store())
+
+    def serve_jobs(self, store: str) -> Server:
+        """A server of this experiment's own that keeps jobs in `store`, and shares them if the stage's broker
+        is RabbitMQ.
+        """
+        shared = [f"jobs.broker={self.stage.rabbit().url}"] if self.stage.broker == "amqp" else []
+        return self.serve(*shared, jobs=store)
+
+    def durable(self) -> Server:
+        """A server whose jobs are safe, for experiments that leave it as they found it."""
+        return self.shared() if self.stage.broker == "amqp" else self.serve_jobs(self.stage.store())
 
     def ask_once(self, server: Server, request: Request) -> Answer:
         """The answer to one request, outside of any trial."""
@@ -205,6 +216,13 @@ class Lab:
             not errors and count > 0,
             f"{count} requests, {len(errors)} errors{invariants.first(errors)}",
         )
+
+    def all_done(self, jobs: JobLoad, *, but: Collection[int] = ()) -> None:
+        """Every accepted job was done, `but` those of these seeds."""
+        ends = {seed: said["status"] for seed, said in jobs.ended.items() if seed not in but}
+        undone = {seed: status for seed, status in ends.items() if status != "done"}
+        told = f"{len(jobs.ended)} of {len(jobs.accepted)} ended, not done: {undone}"
+        self.check("every accepted job is done", not undone and len(jobs.ended) == len(jobs.accepted), told)
 
     def at_most(self, name: str, value: float, unit: str, asked: float) -> None:
         """Note a figure that must not be larger than `asked`."""

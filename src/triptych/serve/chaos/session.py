@@ -95,8 +95,8 @@ def run(plan: Plan, bundles: Sequence[Path], tell: Callable[[Outcome], None]) ->
     outcomes, ends, not_applicable = [], [], []
     for broker in plan.brokers:
         scheme = broker.partition(":")[0]
-        not_applicable += [(e.number, broker) for e in chosen if scheme not in e.brokers]
-        here = [e for e in fitting if scheme in e.brokers]
+        not_applicable += [(e.number, broker) for e in chosen if not e.applies_to(scheme)]
+        here = [e for e in fitting if e.applies_to(scheme)]
         with tempfile.TemporaryDirectory(prefix="triptych-chaos-") as folder:
             stage = Stage(bundles, Path(folder), quick=plan.quick, patience=plan.patience, broker=broker)
             with stage:

@@ -6,6 +6,8 @@ from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
 
+DONE_S = 30.0
+
 
 def run(lab: Lab) -> None:
     """Send it in a crowd: the innocents are answered, it is given up after three deaths."""
@@ -28,9 +30,27 @@ def run(lab: Lab) -> None:
     lab.check("the restart budget is intact", not escalated, f"{len(escalated)} escalations")
 
 
+def on_jobs(lab: Lab) -> None:
+    """Hand it in as a job in a crowd: the innocents are done, it is given up to the dead letters."""
+    server = lab.durable()
+    past = len(server.events)
+    with lab.jobs(server) as jobs:
+        jobs.wait_for(lab.chance.randrange(10, 40))
+        lab.check("the deadly job is accepted", jobs.submit(Fault.ABORT) == 202)
+        jobs.wait_for(40)
+    jobs.finish(DONE_S * lab.stage.patience)
+    end = jobs.ended.get(Fault.ABORT, {})
+    lab.check("it is dead", end.get("status") == "dead", end)
+    lab.all_done(jobs, but={Fault.ABORT})
+    died = lab.deaths(server, past, 3)
+    lab.check("three workers died of it, or one more", 3 <= len(died) <= 4, died)
+    lab.all_back(server)
+
+
 EXPERIMENT = Experiment(
     4,
     "an input that aborts the worker",
     "found by bisecting; innocents answered; refused after 3 deaths; restart budget intact",
     run,
+    on_jobs=on_jobs,
 )

@@ -10,7 +10,7 @@ from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.server import Server
 
 NODE_BACK_S = 5.0
-ORPHANS_S = 1.0
+ORPHANS_S, DONE_S = 1.0, 30.0
 
 
 def run(lab: Lab) -> None:
@@ -51,9 +51,30 @@ def kill_node(lab: Lab, server: Server) -> None:
     lab.check("a caller sees one reset at most", resets <= 8, f"{resets} resets of 8 connections")
 
 
+def on_jobs(lab: Lab) -> None:
+    """SIGKILL the node, then the root, while jobs come in: whoever follows them does what was accepted."""
+    for _ in range(lab.times(1, long=3)):
+        store = lab.stage.store()
+        server = lab.serve_jobs(store)
+        with lab.jobs(server) as jobs:
+            jobs.wait_for(lab.chance.randrange(20, 60))
+            lab.strike(server, server.node_pid())
+            jobs.wait_for(lab.chance.randrange(20, 60))
+            tree = process.children(server.pid)
+            server.kill()
+            orphans = process.wait_gone(tree, ORPHANS_S * lab.stage.patience)
+            lab.check("no orphan outlives the root by a second", not orphans, orphans)
+            lab.ended(server, planned=False)
+            jobs.server = lab.serve_jobs(store)
+            jobs.wait_for(20)
+        jobs.finish(DONE_S * lab.stage.patience)
+        lab.all_done(jobs)
+
+
 EXPERIMENT = Experiment(
     7,
     "SIGKILL the node, the root",
     "the node is back on its port; callers see a reset, never a hang; no orphans",
     run,
+    on_jobs=on_jobs,
 )

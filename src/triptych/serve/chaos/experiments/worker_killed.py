@@ -5,7 +5,7 @@ from __future__ import annotations
 from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.lab import Lab
 
-EVERY_S = 2.0
+EVERY_S, DONE_S = 2.0, 30.0
 
 
 def run(lab: Lab) -> None:
@@ -24,9 +24,24 @@ def run(lab: Lab) -> None:
     lab.deaths_in_time()
 
 
+def on_jobs(lab: Lab) -> None:
+    """The same while workers do jobs: every accepted job is done."""
+    server = lab.durable()
+    with lab.jobs(server) as jobs:
+        for _ in range(lab.times(2, long=10)):
+            jobs.wait_for(lab.chance.randrange(10, 40))
+            blow = lab.strike(server, lab.chance.choice(server.worker_pids()))
+            lab.check(f"pid {blow.pid} is replaced", lab.recovers(server, blow))
+        jobs.wait_for(20)
+    jobs.finish(DONE_S * lab.stage.patience)
+    lab.all_done(jobs)
+    lab.deaths_in_time()
+
+
 EXPERIMENT = Experiment(
     1,
     "SIGKILL a worker in the middle of its batch, every 2 s for a minute",
     "its work is done by another; no client notices",
     run,
+    on_jobs=on_jobs,
 )
