@@ -124,6 +124,16 @@ def test_compose_runs_what_the_programs_take(service, tmp_path):
         assert settings.jobs.path.startswith(told["volumes"][0].partition(":")[2])
 
 
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="Debian package docker-compose")
+def test_compose_is_what_docker_compose_takes():
+    environment = {"PATH": os.environ["PATH"], "BUNDLES": "/srv/bundles", "RABBITMQ_PASSWORD": "secret"}
+    command = ["docker-compose", "--file", DEPLOY / "compose" / "compose.yaml", "config"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    read = yaml.safe_load(done.stdout)["services"]
+    assert read["worker"]["environment"]["TRIPTYCH_BROKER"] == "amqp://triptych:secret@rabbitmq/"
+
+
 def test_volumes_of_compose_are_declared():
     told = compose()
     used = {volume.partition(":")[0] for s in told["services"].values() for volume in s.get("volumes", [])}
