@@ -45,7 +45,7 @@ class OpenVinoBackend:
         self._bundle, self._core = bundle, openvino.Core()
         self._records = {graph.name: graph for graph in bundle.manifest.graphs}
         self._settings = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # the workers of one machine would all be pinned to the same cores

@@ -35,7 +35,13 @@ class Choice(NamedTuple):
 
 PLAIN = Way("onnxruntime", "f32")
 INT8 = "int8"
-WAYS = (PLAIN, Way("onnxruntime", INT8), Way("openvino", "f32"), Way("openvino", "bf16"))
+WAYS = (
+    PLAIN,
+    Way("onnxruntime", INT8),
+    Way("openvino", "f32"),
+    Way("openvino", "bf16"),
+    Way("openvino", INT8),
+)
 
 
 def obstacle(way: Way) -> str:

@@ -99,19 +99,24 @@ def fill(
     tensors, sampler = stored(model), model.sampler()
     names = {onnx_graphs.identity(tensor): key for key, tensor in tensors.items()}
     to_export = model.graphs()
+    models = [onnx_graphs.to_onnx(graph, names) for graph in to_export]
+    plans: dict[str, int8_rows.Plan] = {}
     if isinstance(sampler, TextSampler):
         exact = next(graph for graph in to_export if graph.name == sampler.graph)
         tensors |= int8.rounded_weights(model, tensors) | rounded_cache.scales(exact, sampler.start_token)
     else:
-        tensors |= int8_rows.rounded_weights(to_export, tensors)
+        pairs = zip(to_export, models, strict=True)
+        plans = {graph.name: int8_rows.plan(model, graph, traced, names) for graph, traced in pairs}
+        tensors |= int8_rows.rounded_weights(plans.values(), tensors)
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / WEIGHTS)
     if tokenizer is not None:
         (folder / TOKENIZER).write_text(tokenizer, "utf-8")
     extents = weights.extents(folder / WEIGHTS)
-    models = [onnx_graphs.to_onnx(graph, names, extents) for graph in to_export]
+    for traced in models:
+        onnx_graphs.locate(traced, extents)
     if isinstance(sampler, TokenSampler):
         to_export, models = with_derived(to_export, models, sampler, tensors, extents)
-    to_export, models = with_int8_rows(to_export, models, extents)
+    to_export, models = with_int8_rows(to_export, models, plans, names, extents)
     records = with_links(tuple(map(partial(write_graph, folder), to_export, models)))
     draft = Manifest(
         format_version=FORMAT_VERSION,
@@ -169,15 +174,20 @@ def with_derived(
 
 
 def with_int8_rows(
-    graphs: Sequence[Graph], models: Sequence[ModelProto], extents: Mapping[str, weights.Extent]
+    graphs: Sequence[Graph],
+    models: Sequence[ModelProto],
+    plans: Mapping[str, int8_rows.Plan],
+    names: Mapping[tuple[Any, ...], str],
+    extents: Mapping[str, weights.Extent],
 ) -> tuple[tuple[Graph, ...], list[ModelProto]]:
-    """The graphs, each followed by itself with its products in eight bits where it has such."""
+    """The graphs, each followed by itself with its products in eight bits where that is planned."""
     found: list[tuple[Graph, ModelProto]] = []
     for graph, model in zip(graphs, models, strict=True):
         found.append((graph, model))
-        if (rounded := int8_rows.rounded_graph(model, extents)) is not None:
-            rounded.graph.name = graph.name + INT8_ENDING
-            own = dataclasses.replace(graph, name=rounded.graph.name, rounding=int8.ROUNDING)
+        if plan := plans.get(graph.name):
+            own = int8_rows.reference(graph, plan, names, graph.name + INT8_ENDING)
+            rounded = int8_rows.rounded_graph(model, plan, extents)
+            rounded.graph.name = own.name
             found.append((own, rounded))
     return tuple(graph for graph, _ in found), [model for _, model in found]
 
