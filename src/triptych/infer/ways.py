@@ -126,6 +126,8 @@ class ChosenBackend:
     def _backend(self, graph: str) -> Backend:
         """The library that computes a graph."""
         way = self.choices[graph].way
+        if (found := self._backends.get(way)) is not None:  # on every call: no lock for what is open
+            return found
         with self._lock:
             if way not in self._backends:
                 self._backends[way] = open_backend(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from triptych.bundle.rounded import ROWS, ROWS_SCALE
 from triptych.bundle.weights import Extent
 from triptych.infer.calibration import BATCH
 from triptych.learn import ranges
-from triptych.learn.graphs import identity, point_outside
+from triptych.learn.graphs import point_outside
 from triptych.learn.int8 import ROUNDING
 from triptych.learn.models.base import GenerativeModel, Graph
 from triptych.learn.standard import Writer
@@ -89,12 +90,15 @@ def plan(
     """Which weights of a graph are rounded, and the steps of what they multiply; empty if that is too little.
 
     Latents have no bounds, and few numbers stand for much: what reads them stays in float32. A bounded input
-    has its bounds for a range, so that the 256 values of a pixel are exact.
+    has its bounds for a range, so that the 256 values of a pixel are exact. Codes that come out would change
+    at the smallest rounding.
     """
     if not takes_rows(graph.inputs) or not all(map(ranges.is_number, graph.outputs)):
         return {}
     typical = ranges.typical(model, graph)
     seen = ranges.taken(graph.module, typical, names)
+    if not all(math.isfinite(each.low) and math.isfinite(each.high) for each in seen.values()):
+        return {}  # parity says what is wrong with such a model
     ends = ranges.taken(graph.module, ranges.extreme(graph.inputs, typical), names)
     made_by = {output: node for node in traced.graph.node for output in node.output}
     numbers = {spec.name: ranges.is_bounded(spec) for spec in graph.inputs if ranges.is_number(spec)}
@@ -121,7 +125,7 @@ def reads(value: str, made_by: Mapping[str, onnx.NodeProto]) -> set[str]:
 
 
 def is_product(node: onnx.NodeProto) -> bool:
-    """Whether a node is a convolution, or multiplies rows with a weight's transpose and adds a bias at most."""
+    """Whether a node is a convolution, or the product of rows and a weight's transpose, plus a bias."""
     given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     plain = given.get("transB", 0) == 1 and all(given.get(name, 1) == 1 for name in ("alpha", "beta"))
     return node.op_type == "Conv" or (node.op_type == "Gemm" and plain and not given.get("transA", 0))
@@ -151,10 +155,10 @@ def rounded_graph(model: onnx.ModelProto, chosen: Plan, extents: Mapping[str, Ex
     kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    for name in sorted(read & {name + ROWS for name in chosen}):
-        for full, kind in ((name, TensorProto.INT8), (name.removesuffix(ROWS) + ROWS_SCALE, TensorProto.FLOAT)):
-            tensor = TensorProto(data_type=kind, dims=extents[full].shape)
-            point_outside(tensor, full, extents[full])
+    for name in sorted(chosen):
+        for ending, kind in ((ROWS, TensorProto.INT8), (ROWS_SCALE, TensorProto.FLOAT)):
+            tensor = TensorProto(data_type=kind, dims=extents[name + ending].shape)
+            point_outside(tensor, name + ending, extents[name + ending])
             graph.initializer.append(tensor)
     return made
 
@@ -182,16 +186,15 @@ def reference(graph: Graph, chosen: Plan, names: Mapping[tuple[Any, ...], str], 
     arithmetic alone.
     """
     module = copy.deepcopy(graph.module)
-    for path, layer in graph.module.named_modules():
-        key = names.get(identity(layer.weight), "") if ranges.is_layer(layer) else ""
-        if key in chosen:
+    for path, _, weight in ranges.layers(graph.module, names):
+        if weight in chosen:
             own: Any = module.get_submodule(path)
             number, scale = rounded(own.weight)
             own.weight = nn.Parameter(number * spread(scale, own.weight), requires_grad=False)
-            own.register_forward_pre_hook(partial(rounds, chosen[key]))
+            own.register_forward_pre_hook(partial(rounds, chosen[weight]))
     return dataclasses.replace(graph, name=name, module=module, rounding=ROUNDING)
 
 
-def rounds(chosen: Steps, layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The input of a layer as it is computed with."""
+def rounds(chosen: Steps, _: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a layer is given, rounded: its hook."""
     return chosen.rounded(given[0]), *given[1:]

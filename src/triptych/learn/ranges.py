@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -35,14 +36,13 @@ def taken(module: nn.Module, inputs: Sequence[Tensor], names: Mapping[Any, str])
     """
     found: dict[str, Taken] = {}
 
-    def hook(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
-        name, x = names[identity(layer.weight)], given[0]
+    def hook(name: str, layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
+        x = given[0]
         low, high, products = found.get(name, Taken(math.inf, -math.inf, 0))
         products += layer.weight.numel() * positions(layer, x, output)
         found[name] = Taken(min(low, float(x.min())), max(high, float(x.max())), products)
 
-    layers = [part for part in module.modules() if is_layer(part) and identity(part.weight) in names]
-    held = [layer.register_forward_hook(hook) for layer in layers]
+    held = [part.register_forward_hook(partial(hook, name)) for _, part, name in layers(module, names)]
     try:
         with torch.no_grad():
             module(*inputs)
@@ -52,9 +52,11 @@ def taken(module: nn.Module, inputs: Sequence[Tensor], names: Mapping[Any, str])
     return found
 
 
-def is_layer(part: nn.Module) -> bool:
-    """Whether a module multiplies what it is given with a weight of its own."""
-    return isinstance(part, LAYERS + TRANSPOSED)
+def layers(module: nn.Module, names: Mapping[Any, str]) -> Iterator[tuple[str, nn.Module, str]]:
+    """Each part of `module` that multiplies with a weight: its path, itself, and the weight's name."""
+    for path, part in module.named_modules():
+        if isinstance(part, LAYERS + TRANSPOSED) and (name := names.get(identity(part.weight))):
+            yield path, part, name
 
 
 def positions(layer: Any, x: Tensor, output: Tensor) -> int:
@@ -84,7 +86,7 @@ def extreme(specs: Iterable[TensorSpec], rows: Sequence[Tensor]) -> tuple[Tensor
     for spec, given in zip(specs, rows, strict=True):
         ends = given[:2].clone()
         if is_bounded(spec):
-            ends[0], ends[1] = spec.low, spec.high
+            ends[0], ends[1] = float(spec.low or 0), float(spec.high or 0)
         made.append(ends)
     return tuple(made)
 
