@@ -128,17 +128,13 @@ def declared(values: Sequence[Any]) -> list[Found]:
 
 
 def session_options(threads: int) -> Any:
-    """Options of every session: `threads` threads that sleep while they wait, so that they starve nobody.
-
-    Products of bytes are exact on processors without VNNI too, which add pairs of them in sixteen bits.
-    """
+    """Options of every session: `threads` threads that sleep while they wait, so that they starve nobody."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 

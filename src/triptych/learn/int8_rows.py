@@ -8,8 +8,9 @@ $$ y = s_x s_w \cdot \big((q_x - o)\, q_w^T\big) + b, \quad
 engines compute the pair and the product between them in integers. These are summed exactly and the rest goes
 number by number: a row's result does not depend on the rows beside it. Numbers beyond the range are clipped.
 
-Processors without VNNI or AMX add pairs of products in sixteen bits, where two large ones do not fit.
-onnxruntime is told to avoid that; what OpenVINO makes of it the gate sees, on each machine that calibrates.
+x86 processors without VNNI or AMX add pairs of products in sixteen bits, where two of the largest do not fit:
+a sum is then cut off, for every row alike. Nothing here prevents it; the gate sees it, because each machine
+measures for itself.
 """
 
 from __future__ import annotations
