@@ -64,6 +64,24 @@ def test_pixels_are_exact_beside_a_label_too(plain, varied):
         assert first_steps(nodes(bundle, "encode_int8")) == [np.float32(1 / 255), 0]
 
 
+def test_whoever_reads_the_page_of_the_bundle_computes_the_same(plain):
+    """docs/internals/bundle.md, in numpy."""
+    found = nodes(plain)
+    made = {node.output[0]: node for node in found}
+    pairs = [node.input[1:3] for node in found if node.op_type == "QuantizeLinear"]
+    with triptych.load(plain, engine="onnxruntime", precision="int8") as engine:
+        z = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
+        x = z @ engine.tensor("decoder.0.weight").T + engine.tensor("decoder.0.bias")
+        for layer, names in zip(("decoder.2", "decoder.4"), pairs, strict=True):
+            scale, zero = (numpy_helper.to_array(made[name].attribute[0].t) for name in names)
+            q = np.clip(np.rint(np.maximum(x, 0) / scale) + zero, 0, 255) - zero
+            weight = engine.tensor(f"{layer}.weight.int8_rows").astype(np.float32)
+            of_weight = engine.tensor(f"{layer}.weight.int8_rows_scale")
+            assert np.abs(weight).max() == 127
+            x = scale * of_weight * (q @ weight.T) + engine.tensor(f"{layer}.bias")
+        np.testing.assert_allclose(engine.decode(z).reshape(16, -1), 1 / (1 + np.exp(-x)), atol=1e-3)
+
+
 def test_it_is_what_torch_computes_with_rounded_numbers(plain, varied):
     for bundle in (plain, varied):
         with triptych.load(bundle) as engine:
