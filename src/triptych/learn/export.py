@@ -52,7 +52,6 @@ from triptych.learn.standard import standard_graph
 
 ROWS, COLUMNS, MAX_COLUMNS = 8, 8, 16  # of pictures
 TEXTS = 4
-INT8_ENDING = "_int8"
 THREADS = (1, 2)
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "safetensors")
 
@@ -116,7 +115,7 @@ def fill(
         onnx_graphs.locate(traced, extents)
     if isinstance(sampler, TokenSampler):
         to_export, models = with_derived(to_export, models, sampler, tensors, extents)
-    to_export, models = with_int8_rows(to_export, models, plans, names, extents)
+    to_export, models = int8_rows.with_rounded(to_export, models, plans, names, extents)
     records = with_links(tuple(map(partial(write_graph, folder), to_export, models)))
     draft = Manifest(
         format_version=FORMAT_VERSION,
@@ -173,31 +172,12 @@ def with_derived(
     return (*graphs, *(graph for graph, _ in derived)), [*models, *(model for _, model in derived)]
 
 
-def with_int8_rows(
-    graphs: Sequence[Graph],
-    models: Sequence[ModelProto],
-    plans: Mapping[str, int8_rows.Plan],
-    names: Mapping[tuple[Any, ...], str],
-    extents: Mapping[str, weights.Extent],
-) -> tuple[tuple[Graph, ...], list[ModelProto]]:
-    """The graphs, each followed by itself with its products in eight bits where that is planned."""
-    found: list[tuple[Graph, ModelProto]] = []
-    for graph, model in zip(graphs, models, strict=True):
-        found.append((graph, model))
-        if plan := plans.get(graph.name):
-            own = int8_rows.reference(graph, plan, names, graph.name + INT8_ENDING)
-            rounded = int8_rows.rounded_graph(model, plan, extents)
-            rounded.graph.name = own.name
-            found.append((own, rounded))
-    return tuple(graph for graph, _ in found), [model for _, model in found]
-
-
 def with_links(records: Sequence[GraphRecord]) -> tuple[GraphRecord, ...]:
     """The records of row graphs, with the name of the one in eight bits where there is one."""
     names = {record.name for record in records}
     return tuple(
-        msgspec.structs.replace(record, int8_graph=record.name + INT8_ENDING)
-        if record.name + INT8_ENDING in names and int8_rows.takes_rows(record.inputs)
+        msgspec.structs.replace(record, int8_graph=record.name + int8_rows.ENDING)
+        if record.name + int8_rows.ENDING in names and int8_rows.takes_rows(record.inputs)
         else record
         for record in records
     )

@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ from triptych.learn.int8 import ROUNDING
 from triptych.learn.models.base import GenerativeModel, Graph
 from triptych.learn.standard import Writer
 
+ENDING = "_int8"  # of a graph's name
 LARGEST, STEPS = 127, 255  # of a weight, and of what it is multiplied with
 ROOM = 1.5  # how much larger than any number seen the largest is that can be told from others
 MIN_SHARE = 0.5  # of a graph's products that are rounded, or it is not worth having
@@ -138,6 +139,25 @@ def rounded_weights(plans: Iterable[Plan], tensors: Mapping[str, Tensor]) -> dic
     for name in sorted({name for each in plans for name in each}):
         found[name + ROWS], found[name + ROWS_SCALE] = rounded(tensors[name])
     return found
+
+
+def with_rounded(
+    graphs: Sequence[Graph],
+    models: Sequence[onnx.ModelProto],
+    plans: Mapping[str, Plan],
+    names: Mapping[tuple[Any, ...], str],
+    extents: Mapping[str, Extent],
+) -> tuple[tuple[Graph, ...], list[onnx.ModelProto]]:
+    """The graphs, each followed by itself with its products in eight bits where that is planned."""
+    found: list[tuple[Graph, onnx.ModelProto]] = []
+    for graph, model in zip(graphs, models, strict=True):
+        found.append((graph, model))
+        if chosen := plans.get(graph.name):
+            own = reference(graph, chosen, names, graph.name + ENDING)
+            made = rounded_graph(model, chosen, extents)
+            made.graph.name = own.name
+            found.append((own, made))
+    return tuple(graph for graph, _ in found), [model for _, model in found]
 
 
 def rounded_graph(model: onnx.ModelProto, chosen: Plan, extents: Mapping[str, Extent]) -> onnx.ModelProto:
