@@ -68,7 +68,7 @@ def test_weights_are_on_disk_once(exported):
     header_size = struct.unpack("<Q", (folder / "model.safetensors").read_bytes()[:8])[0]
     header = json.loads((folder / "model.safetensors").read_bytes()[8 : 8 + header_size])
     rounded = {name: part for name, part in header.items() if is_rounded(name)}
-    assert bool(rounded) == (model.family != "vq-vae")  # which is mostly convolutions
+    assert rounded
     assert set(header) - {"__metadata__"} - set(rounded) == names
     beside = sum(end - start for start, end in (part["data_offsets"] for part in rounded.values()))
     weights = (folder / "model.safetensors").stat().st_size

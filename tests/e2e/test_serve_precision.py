@@ -37,7 +37,9 @@ def test_a_text_in_int8_has_the_bytes_of_the_engine_in_int8(serve, bundles: Path
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
-@pytest.mark.parametrize(("engine", "precision"), [("openvino", "f32"), ("onnxruntime", "int8")])
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("openvino", "f32"), ("onnxruntime", "int8"), ("openvino", "int8")]
+)
 def test_samples_computed_another_way_have_the_bytes_of_that_way(
     serve, bundles: Path, engine: str, precision: str
 ) -> None:

@@ -13,8 +13,7 @@ from triptych.bundle.rounded import is_rounded
 from triptych.errors import ConfigError
 from triptych.infer import GenerationRequest
 from triptych.infer.selection import token_graph
-from triptych.learn import VQVAE, int8
-from triptych.learn.export import export
+from triptych.learn import int8
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +69,10 @@ def test_int8_beyond_its_gate_is_refused_with_the_figure(text):
     assert token_graph(manifest, "auto") == token_graph(manifest, "f32") == "next_token"
 
 
-def test_a_model_of_convolutions_has_no_int8(tmp_path):
-    small = {"channels": (8,), "codes": 12, "code_dim": 4, "prior_layers": 1, "prior_width": 32}
-    convolutions = export(VQVAE(VQVAE.Config(sample_shape=(1, 8, 8), **small)), tmp_path / "codes")
-    with pytest.raises(ConfigError, match="holds no graph in int8"):
-        triptych.load(convolutions, precision="int8")
+def test_text_has_no_openvino_in_any_precision(text_bundle):
+    for precision in ("f32", "int8"):
+        with pytest.raises(ConfigError, match="it computes row graphs only"):
+            triptych.load(text_bundle, engine="openvino", precision=precision)
 
 
 def test_a_precision_whose_graph_is_missing_is_no_bundle(text):

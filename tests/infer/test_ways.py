@@ -146,7 +146,7 @@ def test_an_unknown_precision_is_refused(vae_bundle, precision):
 
 
 def test_a_precision_that_an_engine_lacks_is_refused(vae_bundle):
-    valid = "valid: onnxruntime f32, onnxruntime int8, openvino f32, openvino bf16"
+    valid = "valid: onnxruntime f32, onnxruntime int8, openvino f32, openvino bf16, openvino int8"
     with pytest.raises(ConfigError, match=valid):
         triptych.load(vae_bundle, engine="onnxruntime", precision="bf16")
 

@@ -54,12 +54,35 @@ class Result(Protocol):
 
 
 def by_turns(
-    reference: Callable[[], object], ours: Callable[[], object], *, repeats: int, calls: int = 1
+    reference: Callable[[], object],
+    ours: Callable[[], object],
+    *,
+    repeats: int,
+    calls: int = 1,
+    settle_s: float = 0.0,
 ) -> tuple[list[float], list[float]]:
-    """Seconds per call of each side: `repeats` turns of `calls` calls, after one of each to warm up."""
-    reference(), ours()
-    pairs = [(_seconds(reference, calls), _seconds(ours, calls)) for _ in range(repeats)]
-    return [r for r, _ in pairs], [o for _, o in pairs]
+    """Seconds per call of each side: `repeats` turns of `calls` calls, after one of each to warm up.
+
+    Args:
+        settle_s: for so long the side whose turn it is first runs untimed. Threads of the other side still
+            spin for some milliseconds after its last call, and its data fills the caches.
+    """
+    sides = reference, ours
+    taken: tuple[list[float], list[float]] = ([], [])
+    for side in sides:
+        side()
+    for turn in range(repeats):
+        for number in (0, 1) if turn % 2 else (1, 0):
+            settle(sides[number], settle_s)
+            taken[number].append(_seconds(sides[number], calls))
+    return taken[0], taken[1]
+
+
+def settle(side: Callable[[], object], seconds: float) -> None:
+    """Run a side for some time."""
+    until_s = time.perf_counter() + seconds
+    while time.perf_counter() < until_s:
+        side()
 
 
 def _seconds(side: Callable[[], object], calls: int) -> float:

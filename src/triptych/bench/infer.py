@@ -20,6 +20,7 @@ from triptych.learn.export import export
 THREADS, LATENT = 2, 20
 CALLS = {1: 100, 100: 20, 1000: 4}  # batch size: calls in a turn
 REPEATS = 15
+SETTLE_S = 0.02  # torch's threads spin for some 5 ms after its last call
 
 
 def compare_decoding(hidden: tuple[int, ...] = (800, 400), repeats: int = REPEATS) -> list[Comparison]:
@@ -53,7 +54,7 @@ def compare(model: VAE, engine: triptych.Engine, way: Way, batch: int, repeats: 
         return engine.run("decode", {"z": z})["x"]
 
     equal = within_gate(engine, way, float(np.abs(reference() - ours()).max()))
-    reference_s, ours_s = by_turns(reference, ours, repeats=repeats, calls=CALLS[batch])
+    reference_s, ours_s = by_turns(reference, ours, repeats=repeats, calls=CALLS[batch], settle_s=SETTLE_S)
     sizes = "-".join(str(layer.in_features) for layer in model.decoder if isinstance(layer, torch.nn.Linear))
     return Comparison(
         claim=f"decode {batch} latents, {sizes}-784, {way}",

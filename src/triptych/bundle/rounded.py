@@ -5,8 +5,9 @@ scales of a cache.
 (`NAME.int8` - 128) * `NAME.int8_scale` with a float32 scale for each block, as onnxruntime's `MatMulNBits`
 reads it.
 
-`NAME.int8_rows` is int8 of shape (N, K): times `NAME.int8_rows_scale`, float32 of shape (N,), it is the same
-weight, as graphs in operators of ONNX alone read it.
+`NAME.int8_rows` is int8 of the shape of the weight, (N, ...): times `NAME.int8_rows_scale`, float32 of shape
+(N,), a scale for each output of the layer, it is the same weight, as graphs in operators of ONNX alone read
+it.
 
 `key_0.cache_scale`, float32 of shape (kv_heads, head_dim), is the scale of the first layer's keys in a cache
 of eight bits, and `value_0.cache_scale` that of its values.

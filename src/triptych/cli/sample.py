@@ -28,7 +28,7 @@ Condition = Annotated[
     ),
 ]
 EngineName = Annotated[str, typer.Option("--engine", help="What computes: auto, onnxruntime or openvino.")]
-Precision = Annotated[str, typer.Option(help="f32, bf16, int8 (text), or auto: the fastest that is allowed.")]
+Precision = Annotated[str, typer.Option(help="f32, bf16, int8, or auto: the fastest that is allowed.")]
 CachePrecision = Annotated[str, typer.Option(help="Text: what it is remembered in, f32, f16 or int8.")]
 
 

@@ -13,7 +13,7 @@ from triptych.bundle.manifest import GraphRecord, Manifest, TextSampler, TokenSa
 from triptych.errors import NotFoundError, nearest
 from triptych.infer.backend import Backend
 from triptych.infer.inputs import check
-from triptych.infer.rows import pad, split
+from triptych.infer.rows import cheap_padding, pad, split
 
 Array = np.ndarray
 
@@ -73,12 +73,12 @@ class GraphRunner:
         A row's outputs depend on that row's inputs alone: rows of several requests may be stacked.
         """
         buckets = self.backend.row_buckets(self.graph(graph).name)
-        if not buckets:
+        rows = len(next(iter(inputs.values()))) if buckets else 0
+        if not buckets or rows in buckets:
             return self.backend.run(graph, inputs)
-        rows = len(next(iter(inputs.values())))
         parts = [
             self.backend.run(graph, {name: pad(array[held], size) for name, array in inputs.items()})
-            for held, size in split(rows, buckets)
+            for held, size in split(rows, buckets, cheap_padding(rows))
         ]
         if len(parts) == 1:
             return {name: array[:rows] for name, array in parts[0].items()}

@@ -19,20 +19,28 @@ def check(graph: GraphRecord, inputs: Mapping[str, Any]) -> dict[str, Array]:
     Arrays must have the exact dtype; lists and numbers are converted. Sizes that go by one name must be
     equal.
     """
+    specs = graph.inputs
+    given = len(inputs) if isinstance(inputs, Mapping) else -1
+    if given != len(specs) or any(spec.name not in inputs for spec in specs):
+        raise misnamed(graph, inputs)
+    sizes: dict[str, int] = {}
+    return {spec.name: check_tensor(graph.name, spec, inputs[spec.name], sizes) for spec in specs}
+
+
+def misnamed(graph: GraphRecord, inputs: object) -> InputError:
+    """What is wrong with inputs that are not those of `graph`."""
     names = [spec.name for spec in graph.inputs]
     if not isinstance(inputs, Mapping):
-        raise InputError(f"got {type(inputs).__name__}", where=graph.name, valid="arrays by name")
+        return InputError(f"got {type(inputs).__name__}", where=graph.name, valid="arrays by name")
     if unknown := sorted(str(name) for name in set(inputs) - set(names)):
-        raise InputError(
+        return InputError(
             f"has no input {unknown[0]!r}",
             where=graph.name,
             valid=", ".join(names),
             remedy=nearest(unknown[0], names),
         )
-    if missing := [name for name in names if name not in inputs]:
-        raise InputError(f"input {missing[0]!r} is missing", where=graph.name, valid=", ".join(names))
-    sizes: dict[str, int] = {}
-    return {spec.name: check_tensor(graph.name, spec, inputs[spec.name], sizes) for spec in graph.inputs}
+    missing = next(name for name in names if name not in inputs)
+    return InputError(f"input {missing!r} is missing", where=graph.name, valid=", ".join(names))
 
 
 def check_tensor(graph: str, spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Array:
@@ -40,41 +48,52 @@ def check_tensor(graph: str, spec: TensorSpec, value: Any, sizes: dict[str, int]
 
     `sizes` collects the named sizes seen so far.
     """
-    where = f"{graph}.{spec.name}"
-    array = as_array(where, spec, value)
+    array = as_array(graph, spec, value)
     if len(array.shape) != len(spec.shape) or not all(map(fits, array.shape, spec.shape)):
-        raise InputError(f"got shape {tuple(array.shape)}", where=where, valid=describe(spec))
+        raise refused(graph, spec, f"got shape {tuple(array.shape)}")
     for size, name in zip(array.shape, spec.shape, strict=True):
         if isinstance(name, str) and sizes.setdefault(name, size) != size:
-            raise InputError(
-                f"{name} is {size} here and {sizes[name]} in another input", where=where, valid=describe(spec)
-            )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError("holds NaN or infinity", where=where, valid="finite numbers")
-    low, high = (-np.inf if spec.low is None else spec.low), (np.inf if spec.high is None else spec.high)
-    if array.size and (array.min() < low or array.max() > high):
-        raise InputError(
-            f"holds values from {array.min()} to {array.max()}", where=where, valid=f"{low} to {high}"
-        )
+            raise refused(graph, spec, f"{name} is {size} here and {sizes[name]} in another input")
+    if array.size and not is_within(array, spec):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise refused(graph, spec, "holds NaN or infinity", "finite numbers")
+        valid = f"{-np.inf if spec.low is None else spec.low} to {np.inf if spec.high is None else spec.high}"
+        raise refused(graph, spec, f"holds values from {array.min()} to {array.max()}", valid)
     return np.ascontiguousarray(array)
 
 
-def as_array(where: str, spec: TensorSpec, value: Any) -> Array:
+def is_within(array: Array, spec: TensorSpec) -> bool:
+    """Whether all numbers are finite and in the range of `spec`; each comparison with NaN is false."""
+    low, high = spec.low, spec.high
+    if low is not None and not array.min() >= low:
+        return False
+    if high is not None and not array.max() <= high:
+        return False
+    is_bounded = low is not None and high is not None
+    return is_bounded or array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def refused(graph: str, spec: TensorSpec, problem: str, valid: str = "") -> InputError:
+    """The error for one input."""
+    return InputError(problem, where=f"{graph}.{spec.name}", valid=valid or describe(spec))
+
+
+def as_array(graph: str, spec: TensorSpec, value: Any) -> Array:
     """`value` as an array of the dtype of `spec`."""
     wanted = np.dtype(spec.dtype)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"is not an array ({error})", where=where, valid=describe(spec)) from error
+        raise refused(graph, spec, f"is not an array ({error})") from error
+    if array.dtype == wanted:
+        return array
     converts = not isinstance(value, np.ndarray) and array.dtype.kind in "iuf"
     if converts and (array.dtype.kind == "f") <= (wanted.kind == "f"):
         exact = wanted.kind == "f" or in_range(array, wanted)
         if exact:
             with np.errstate(over="ignore"):
                 return array.astype(wanted)
-    if array.dtype != wanted:
-        raise InputError(f"got dtype {array.dtype}", where=where, valid=describe(spec))
-    return array
+    raise refused(graph, spec, f"got dtype {array.dtype}")
 
 
 def in_range(array: Array, wanted: np.dtype[Any]) -> bool:

@@ -39,8 +39,8 @@ def load(
             calibrated on a machine like this, and onnxruntime if it was not.
         threads: threads that one call may use; None for all the cores this process may run on.
         precision: one of `PRECISIONS`; "f32" is within rounding of torch, "bf16" computes every graph in
-            bfloat16, "int8" reads tokens with weights of eight bits, "auto" takes for each graph the fastest
-            precision that passes the bundle's gate.
+            bfloat16, "int8" with weights of eight bits (the steps of texts; graphs of rows, where it pays),
+            "auto" takes for each graph the fastest precision that passes the bundle's gate.
         cache_precision: one of `CACHE_PRECISIONS`: that of the keys and values a text model keeps of each
             token. "f16" takes half the memory of "f32", "int8" a quarter.
         operators: one of `OPERATORS`; "standard" reads tokens by the cached step that has operators of ONNX

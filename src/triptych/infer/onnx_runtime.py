@@ -16,7 +16,7 @@ from triptych.bundle.wire import external_tensors
 from triptych.errors import BundleRefused
 from triptych.infer import packed_weights
 from triptych.infer.declared import Found, check_declared
-from triptych.infer.onnx_runtime_decoder import OnnxRuntimeDecoder, named
+from triptych.infer.onnx_runtime_decoder import OnnxRuntimeDecoder, not_run
 
 Array = np.ndarray
 
@@ -52,10 +52,12 @@ class OnnxRuntimeBackend:
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph on inputs that were checked before."""
-        with named(graph):
-            outputs = self.session(graph).run(None, dict(inputs))
-        names = (spec.name for spec in self._records[graph].outputs)
-        return dict(zip(names, outputs, strict=True))
+        session = self.session(graph)
+        try:
+            outputs = session.run(None, inputs)
+        except Exception as error:
+            raise not_run(graph, error) from error
+        return {spec.name: output for spec, output in zip(self._records[graph].outputs, outputs, strict=True)}
 
     def decoder(self, graph: str, slots: int) -> OnnxRuntimeDecoder:
         """A next-token graph with a new cache of `slots` rows."""
@@ -70,6 +72,8 @@ class OnnxRuntimeBackend:
 
     def session(self, graph: str) -> Any:
         """The session of a graph."""
+        if (found := self._sessions.get(graph)) is not None:  # on every call: no lock for what is open
+            return found
         with self._lock:
             if graph not in self._sessions:
                 self._sessions[graph] = self._open(graph)

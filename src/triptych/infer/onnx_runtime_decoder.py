@@ -23,7 +23,12 @@ def named(graph: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise BundleError(f"onnxruntime cannot run it ({error})", where=f"graph {graph}") from error
+        raise not_run(graph, error) from error
+
+
+def not_run(graph: str, error: Exception) -> BundleError:
+    """What an error of onnxruntime becomes."""
+    return BundleError(f"onnxruntime cannot run it ({error})", where=f"graph {graph}")
 
 
 class Reading:

@@ -45,7 +45,7 @@ class OpenVinoBackend:
         self._bundle, self._core = bundle, openvino.Core()
         self._records = {graph.name: graph for graph in bundle.manifest.graphs}
         self._settings = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # the workers of one machine would all be pinned to the same cores
@@ -69,14 +69,13 @@ class OpenVinoBackend:
         except Empty:  # several threads run this graph at once
             request = compiled.create_infer_request()
         try:
-            with signal_stack_kept():
-                request.infer(
-                    {name: plain(array) for name, array in inputs.items()},
-                    share_inputs=True,
-                    share_outputs=True,
-                )
-            names = [spec.name for spec in self._records[graph].outputs]
-            outputs = {name: request.get_tensor(name).data.copy() for name in names}
+            request.infer(
+                {name: plain(array) for name, array in inputs.items()}, share_inputs=True, share_outputs=True
+            )
+            outputs = {
+                spec.name: request.get_tensor(spec.name).data.copy()  # the next run writes over it
+                for spec in self._records[graph].outputs
+            }
         except Exception as error:
             raise BundleError(f"OpenVINO cannot run it ({error})", where=f"graph {graph}") from error
         idle.put(request)
@@ -93,6 +92,8 @@ class OpenVinoBackend:
 
     def _model(self, graph: str) -> tuple[Any, SimpleQueue[Any]]:
         """A graph compiled, and its requests that are not in use."""
+        if (found := self._models.get(graph)) is not None:  # on every call: no lock for what is open
+            return found
         with self._lock:
             if graph not in self._models:
                 self._models[graph] = self._compile(graph), SimpleQueue()
@@ -121,7 +122,7 @@ def plain(array: Array) -> Array:
     """The same values under numpy's usual type of that name: onnxruntime's int64 is C's `long long`, which
     OpenVINO does not know.
     """
-    return array.view(np.dtype(array.dtype.name))
+    return array if array.dtype.kind == "f" else array.view(np.dtype(array.dtype.name))
 
 
 def declared(specs: Sequence[TensorSpec], ports: Sequence[Any]) -> list[Found]:

@@ -9,6 +9,7 @@ import numpy as np
 Array = np.ndarray
 
 CHEAP_PADDING = 4  # starting one more batch costs about as much as this many rows of a small decoder
+CHEAP_SHARE = 32  # one part in so many more costs less than the several batches that would add up to the rows
 
 
 def bucket(rows: int, buckets: Sequence[int], most_padding: int) -> int:
@@ -26,6 +27,15 @@ def bucket(rows: int, buckets: Sequence[int], most_padding: int) -> int:
         return above
     assert below is not None  # every size is above or below
     return below
+
+
+def cheap_padding(rows: int) -> int:
+    """How many rows of zeros may be computed beside `rows` rows, to start fewer batches.
+
+    >>> [size for _, size in split(1000, (1, 8, 32, 64, 128, 256, 512, 1024), cheap_padding(1000))]
+    [1024]
+    """
+    return max(CHEAP_PADDING, rows // CHEAP_SHARE)
 
 
 def split(

@@ -11,15 +11,14 @@ Array = np.ndarray
 Run = Callable[[dict[str, Array]], dict[str, Array]]
 
 SHARED = 32  # rows that every batch size computes
-SIZES = (1, 2, 4, 8, 16, 32, 64, 100, 128, 256)  # 100 because people ask for it
+SIZES = (1, 2, 4, 8, 16, 32, 64, 100, 128, 256, 512, 1024)  # 100 because people ask for it
 
 
 def row_buckets(inputs: Mapping[str, Array], runs: Sequence[Run], sizes: Sequence[int]) -> tuple[int, ...]:
     """The batch sizes at which a row's bytes do not depend on its neighbours, its place or the batch size.
 
     Args:
-        inputs: as many rows as the largest of `sizes`, which divides by all of them; scalars are for all
-            rows.
+        inputs: as many rows as the largest of `sizes` at least; scalars are for all rows.
         runs: ways to run the graph that must agree too, such as with 1 and with 2 threads.
 
     Sizes are grouped by the bytes they give the first `SHARED` rows; the group with the most members is

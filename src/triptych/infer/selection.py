@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from triptych.bundle.manifest import (
     Calibration,
@@ -43,8 +43,9 @@ def choices(bundle: Bundle, engine: str, precision: str, threads: int) -> dict[s
         valid = ", ".join(str(way) for way in WAYS)
         raise ConfigError(f"got {precision!r} with engine {engine!r}", where="precision", valid=valid)
     rounded = {graph.int8_graph for graph in bundle.manifest.graphs}
+    exact = Way(PLAIN.engine if engine == AUTO else engine, PLAIN.precision)
     by_graph = {
-        graph.name: [way for way in wanted if computes(way, graph)] or [PLAIN]
+        graph.name: [way for way in wanted if computes(way, graph)] or [exact]
         for graph in bundle.manifest.graphs
         if graph.name not in rounded
     }
@@ -58,11 +59,27 @@ def choices(bundle: Bundle, engine: str, precision: str, threads: int) -> dict[s
                 log.log(logging.WARNING if precision == AUTO else logging.INFO, "%s: %s", bundle.folder, told)
             return {}
         calibration = calibrate_now(bundle, wanted, threads)
+    elif lacks(calibration, bundle.manifest, by_graph):  # an earlier version made it, which knew fewer ways
+        calibration = calibrate_now(bundle, wanted, threads)
     return {
         graph: choice
         for graph, ways in by_graph.items()
         if (choice := choose(graph, ways, calibration, external_bytes(bundle.graphs[graph]))) is not None
     }
+
+
+def lacks(calibration: Calibration, manifest: Manifest, by_graph: Mapping[str, Sequence[Way]]) -> bool:
+    """Whether a graph was tried in none of the ways that it may be computed, though it could have been."""
+    from triptych.infer.calibration import is_row_graph
+
+    tried = {(found.graph, way_of(found)) for found in calibration.measurements}
+    untried = [
+        ways
+        for graph in manifest.graphs
+        if is_row_graph(graph) and (ways := by_graph.get(graph.name)) and PLAIN not in ways
+        if not any((graph.name, way) in tried for way in ways)
+    ]
+    return any(not all(map(obstacle, ways)) for ways in untried)
 
 
 def token_graph(
@@ -119,10 +136,10 @@ def calibrate_now(bundle: Bundle, wanted: Iterable[Way], threads: int) -> Calibr
     """A calibration, kept: without one an engine other than onnxruntime does not know its batch sizes."""
     from triptych.infer.calibration import calibrate
 
-    missing = [problem for way in wanted if (problem := obstacle(way))]
-    if missing:
+    missing = [obstacle(way) for way in wanted]
+    if all(missing):
         raise ConfigError(missing[0], where="engine", remedy="engine='auto' takes what is there")
-    log.info("%s: calibrating, because it never was on this machine", bundle.folder)
+    log.info("%s: calibrating, because it never was on this machine in such a way", bundle.folder)
     calibration = calibrate(bundle, threads)
     try:
         calibration_store.keep(bundle.manifest, calibration)

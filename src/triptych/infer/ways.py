@@ -35,7 +35,13 @@ class Choice(NamedTuple):
 
 PLAIN = Way("onnxruntime", "f32")
 INT8 = "int8"
-WAYS = (PLAIN, Way("onnxruntime", INT8), Way("openvino", "f32"), Way("openvino", "bf16"))
+WAYS = (
+    PLAIN,
+    Way("onnxruntime", INT8),
+    Way("openvino", "f32"),
+    Way("openvino", "bf16"),
+    Way("openvino", INT8),
+)
 
 
 def obstacle(way: Way) -> str:
@@ -120,6 +126,8 @@ class ChosenBackend:
     def _backend(self, graph: str) -> Backend:
         """The library that computes a graph."""
         way = self.choices[graph].way
+        if (found := self._backends.get(way)) is not None:  # on every call: no lock for what is open
+            return found
         with self._lock:
             if way not in self._backends:
                 self._backends[way] = open_backend(

@@ -52,7 +52,6 @@ from triptych.learn.standard import standard_graph
 
 ROWS, COLUMNS, MAX_COLUMNS = 8, 8, 16  # of pictures
 TEXTS = 4
-INT8_ENDING = "_int8"
 THREADS = (1, 2)
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "safetensors")
 
@@ -99,19 +98,24 @@ def fill(
     tensors, sampler = stored(model), model.sampler()
     names = {onnx_graphs.identity(tensor): key for key, tensor in tensors.items()}
     to_export = model.graphs()
+    models = [onnx_graphs.to_onnx(graph, names) for graph in to_export]
+    plans: dict[str, int8_rows.Plan] = {}
     if isinstance(sampler, TextSampler):
         exact = next(graph for graph in to_export if graph.name == sampler.graph)
         tensors |= int8.rounded_weights(model, tensors) | rounded_cache.scales(exact, sampler.start_token)
     else:
-        tensors |= int8_rows.rounded_weights(to_export, tensors)
+        pairs = zip(to_export, models, strict=True)
+        plans = {graph.name: int8_rows.plan(model, graph, traced, names) for graph, traced in pairs}
+        tensors |= int8_rows.rounded_weights(plans.values(), tensors)
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / WEIGHTS)
     if tokenizer is not None:
         (folder / TOKENIZER).write_text(tokenizer, "utf-8")
     extents = weights.extents(folder / WEIGHTS)
-    models = [onnx_graphs.to_onnx(graph, names, extents) for graph in to_export]
+    for traced in models:
+        onnx_graphs.locate(traced, extents)
     if isinstance(sampler, TokenSampler):
         to_export, models = with_derived(to_export, models, sampler, tensors, extents)
-    to_export, models = with_int8_rows(to_export, models, extents)
+    to_export, models = int8_rows.with_rounded(to_export, models, plans, names, extents)
     records = with_links(tuple(map(partial(write_graph, folder), to_export, models)))
     draft = Manifest(
         format_version=FORMAT_VERSION,
@@ -168,26 +172,12 @@ def with_derived(
     return (*graphs, *(graph for graph, _ in derived)), [*models, *(model for _, model in derived)]
 
 
-def with_int8_rows(
-    graphs: Sequence[Graph], models: Sequence[ModelProto], extents: Mapping[str, weights.Extent]
-) -> tuple[tuple[Graph, ...], list[ModelProto]]:
-    """The graphs, each followed by itself with its products in eight bits where it has such."""
-    found: list[tuple[Graph, ModelProto]] = []
-    for graph, model in zip(graphs, models, strict=True):
-        found.append((graph, model))
-        if (rounded := int8_rows.rounded_graph(model, extents)) is not None:
-            rounded.graph.name = graph.name + INT8_ENDING
-            own = dataclasses.replace(graph, name=rounded.graph.name, rounding=int8.ROUNDING)
-            found.append((own, rounded))
-    return tuple(graph for graph, _ in found), [model for _, model in found]
-
-
 def with_links(records: Sequence[GraphRecord]) -> tuple[GraphRecord, ...]:
     """The records of row graphs, with the name of the one in eight bits where there is one."""
     names = {record.name for record in records}
     return tuple(
-        msgspec.structs.replace(record, int8_graph=record.name + INT8_ENDING)
-        if record.name + INT8_ENDING in names and int8_rows.takes_rows(record.inputs)
+        msgspec.structs.replace(record, int8_graph=record.name + int8_rows.ENDING)
+        if record.name + int8_rows.ENDING in names and int8_rows.takes_rows(record.inputs)
         else record
         for record in records
     )

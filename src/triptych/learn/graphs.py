@@ -27,14 +27,11 @@ MAX_INLINE_BYTES = 256
 OPERATOR_SET = 20
 
 
-def to_onnx(
-    graph: Graph, names: Mapping[tuple[Any, ...], str], extents: Mapping[str, Extent]
-) -> onnx.ModelProto:
-    """The ONNX graph of `graph`, its weights external.
+def to_onnx(graph: Graph, names: Mapping[tuple[Any, ...], str]) -> onnx.ModelProto:
+    """The ONNX graph of `graph`, its weights named and left out; `locate` says where they are.
 
     Args:
         names: the model's tensors, `identity` to name.
-        extents: where each name lies in the weights file.
 
     Raises: ExportError when the graph holds a float constant that is no tensor of the model.
     """
@@ -44,7 +41,7 @@ def to_onnx(
     for tensor in model.graph.initializer:
         if tensor.name in of_module and (name := names.get(identity(of_module[tensor.name]))):
             renamed[tensor.name] = name
-            point_outside(tensor, name, extents[name])
+            leave_out(tensor, name)
         elif len(tensor.raw_data) > MAX_INLINE_BYTES:
             raise copied(graph.name, tensor.name, list(tensor.dims))
     for node in model.graph.node:
@@ -54,6 +51,17 @@ def to_onnx(
             raise copied(graph.name, where, list(tensor.dims))
     strip(model, graph)
     return model
+
+
+def locate(model: onnx.ModelProto, extents: Mapping[str, Extent]) -> None:
+    """Say where in the weights file the tensors lie that `to_onnx` left out.
+
+    Args:
+        extents: where each name lies.
+    """
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            point_outside(tensor, tensor.name, extents[tensor.name])
 
 
 def trace(graph: Graph) -> onnx.ModelProto:
@@ -105,11 +113,16 @@ def identity(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
-def point_outside(tensor: onnx.TensorProto, name: str, extent: Extent) -> None:
-    """Make an initialiser refer to a byte range of the weights file."""
+def leave_out(tensor: onnx.TensorProto, name: str) -> None:
+    """Make an initialiser an external one, which lies nowhere yet."""
     tensor.name = name
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
+
+
+def point_outside(tensor: onnx.TensorProto, name: str, extent: Extent) -> None:
+    """Make an initialiser refer to a byte range of the weights file."""
+    leave_out(tensor, name)
     del tensor.external_data[:]
     for key, value in (("location", WEIGHTS), ("offset", extent.offset), ("length", extent.size_bytes)):
         tensor.external_data.add(key=key, value=str(value))
