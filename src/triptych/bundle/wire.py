@@ -1,28 +1,36 @@
 """Which bytes an ONNX graph refers to, read from its protobuf without the `onnx` package, and where they are.
 
 Serving needs no ONNX tooling, yet must know before an engine opens a graph that its external data stays
-inside the bundle. Of the whole format only tensors matter here, wherever they stand: initialisers, attributes
-of nodes, subgraphs, functions. The field numbers are those of `onnx.proto`.
+inside the bundle. Of the whole format only tensors matter here, wherever they stand: initialisers and
+attributes of nodes. Subgraphs and functions are refused: no bundle needs them, and with them a graph of a few
+bytes can loop without end. The field numbers are those of `onnx.proto`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+ONNX = "ai.onnx"
 
 # message -> {field number: message}: the paths that lead to a TensorProto
 NESTED = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"},
+    "model": {7: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "attribute": {5: "tensor", 10: "tensor", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
-NAME, RAW_DATA, EXTERNAL_DATA = 8, 9, 13
+REFUSED = {
+    "model": {20: "a training graph", 25: "a function"},
+    "attribute": {6: "a subgraph", 11: "subgraphs"},
+}
+OPERATOR_SET, DOMAIN, VERSION = 8, 1, 2
+NAME, EXTERNAL_DATA = 8, 13
+EXTENT = ("offset", "length")
+PLACE = {"location", *EXTENT}
+MAX_TAG = 2**32 - 1  # of a longer one protobuf's readers see the lower half, which may be another field's
 MEMORY = "*/_ORT_MEM_ADDR_/*"  # onnxruntime's mark of a tensor whose offset is an address of this process
 
 
@@ -38,15 +46,26 @@ class External(NamedTuple):
 def external_tensors(graph: bytes) -> Iterator[External]:
     """Every tensor of a serialised ONNX model that lies outside it.
 
-    Raises: ValueError when the bytes are not an ONNX model.
+    Raises: ValueError when the bytes are not an ONNX model, or one with what `REFUSED` has.
     """
     for tensor in tensors(memoryview(graph), "model"):
-        found = list(fields(tensor))
-        entries = dict(entry(value) for number, value in found if number == EXTERNAL_DATA)
+        name, entries = "", dict[str, str]()
+        for number, value in fields(tensor):
+            if number == NAME:
+                name = bytes(value).decode()
+            elif number == EXTERNAL_DATA:
+                key, said = entry(value)
+                if key not in PLACE or key in entries:
+                    raise ValueError(f"external data has {key[:80]!r}, or has it twice")
+                entries[key] = said
         if entries:
-            name = next((bytes(value).decode() for number, value in found if number == NAME), "")
-            offset, size_bytes = int(entries.get("offset", -1)), int(entries.get("length", -1))
-            yield External(name, entries.get("location", ""), offset, size_bytes)
+            yield External(name, entries.get("location", ""), *(whole(entries, key) for key in EXTENT))
+
+
+def whole(entries: Mapping[str, str], key: str) -> int:
+    """An entry in plain decimal digits; -1, which is no place, for what else `int` and other readers take."""
+    said = entries.get(key, "")
+    return int(said) if said.isascii() and said.isdigit() else -1
 
 
 def external_bytes(graph: bytes) -> int:
@@ -54,14 +73,37 @@ def external_bytes(graph: bytes) -> int:
     return sum(tensor.size_bytes for tensor in external_tensors(graph))
 
 
+def operator_sets(graph: bytes) -> dict[str, int]:
+    """Operator domain to version, as a manifest has it. Raises as `external_tensors` does."""
+    found: dict[str, int] = {}
+    for number, opset in fields(memoryview(graph)):
+        if number == OPERATOR_SET:
+            domain, version = b"", 0
+            for number, _, value in spans(opset):
+                if number == DOMAIN and isinstance(value, memoryview):
+                    domain = bytes(value)
+                elif number == VERSION and isinstance(value, int):
+                    version = value
+                else:
+                    raise ValueError("an operator set has a domain and a version")
+            name = domain.decode() or ONNX
+            if name in found:
+                raise ValueError(f"it has two versions of {name!r}")
+            found[name] = version
+    return found
+
+
 def tensors(message: memoryview, kind: str) -> Iterator[memoryview]:
     """Every TensorProto inside a message of `kind`."""
     if kind == "tensor":
         yield message
         return
+    nested, refused = NESTED[kind], REFUSED.get(kind, {})
     for number, value in fields(message):
-        if number in NESTED[kind]:
-            yield from tensors(value, NESTED[kind][number])
+        if number in nested:
+            yield from tensors(value, nested[number])
+        elif number in refused:
+            raise ValueError(f"it holds {refused[number]}")
 
 
 def in_memory(graph: bytes, address: int) -> bytes:
@@ -76,14 +118,16 @@ def placed(message: memoryview, kind: str, address: int) -> bytearray:
     """A message of `kind` with every external tensor in memory."""
     made = bytearray()
     for number, whole, value in spans(message):
-        if value is not None and kind == "tensor" and number == EXTERNAL_DATA:
+        if not isinstance(value, memoryview):
+            made += whole
+        elif kind == "tensor" and number == EXTERNAL_DATA:
             key, said = entry(value)
             if key == "location":
                 said = MEMORY
             elif key == "offset":
                 said = str(address + int(said))
             made += field(number, field(1, key.encode()) + field(2, said.encode()))
-        elif value is not None and number in NESTED.get(kind, {}):
+        elif number in NESTED.get(kind, {}):
             made += field(number, placed(value, NESTED[kind][number], address))
         else:
             made += whole
@@ -113,23 +157,27 @@ def entry(message: memoryview) -> tuple[str, str]:
 def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The length-delimited fields of a protobuf message; numbers are stepped over."""
     for number, _, value in spans(message):
-        if value is not None:
+        if isinstance(value, memoryview):
             yield number, value
 
 
-def spans(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview | None]]:
-    """Every field of a protobuf message: its number, all its bytes, and its value if length-delimited."""
+def spans(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview | int | None]]:
+    """Every field of a protobuf message: its number, all its bytes, and its value if it is length-delimited
+    or a varint."""
     end = 0
     while end < len(message):
         start = end
         tag, at = varint(message, start)
-        number, wire_type, value = tag >> 3, tag & 7, None
+        if not 8 <= tag <= MAX_TAG:
+            raise ValueError("a field has no number")
+        number, wire_type = tag >> 3, tag & 7
+        value: memoryview | int | None = None
         if wire_type == BYTES:
             length, at = varint(message, at)
             end = at + length
             value = message[at:end]
         elif wire_type == VARINT:
-            _, end = varint(message, at)
+            value, end = varint(message, at)
         elif wire_type in (FIXED64, FIXED32):
             end = at + (8 if wire_type == FIXED64 else 4)
         else:

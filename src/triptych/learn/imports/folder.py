@@ -19,7 +19,7 @@ from torch import Tensor
 
 from triptych.bundle import digest
 from triptych.errors import BundleRefused, ConfigError, DataError, InputError
-from triptych.infer.text import Tokenizer
+from triptych.infer.text import Tokenizer, panics_as_errors
 from triptych.learn.export import export
 from triptych.learn.imports import gpt2
 from triptych.learn.imports.settings import GPT2Settings, parse
@@ -125,7 +125,8 @@ def read_tokenizer(file: Path, vocab_size: int) -> tuple[str, list[str]]:
     notes = []
     try:
         described = file.read_text("utf-8")
-        tokenizer = Described.from_str(described)
+        with panics_as_errors():
+            tokenizer = Described.from_str(described)
     except Exception as error:  # `tokenizers` raises Exception itself
         raise DataError(
             f"it cannot be read ({error})", where=str(file), valid="a file of the tokenizers package"
