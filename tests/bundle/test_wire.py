@@ -105,3 +105,13 @@ def test_operator_sets_are_read_as_onnx_reads_them(by_hand):
     proto.opset_import.add(domain="ai.onnx", version=2**62)
     with pytest.raises(ValueError, match="two versions"):
         wire.operator_sets(proto.SerializeToString())
+
+
+def test_nodes_that_read_each_other_in_a_circle_are_no_graph(by_hand):
+    """OpenVINO takes all memory for such a graph."""
+    data = reader.read(by_hand).graphs["decode"]
+    wire.check_order(data)
+    proto = onnx.load_model_from_string(data)
+    proto.graph.node.append(onnx.helper.make_node("Add", ["x", "again"], ["again"]))
+    with pytest.raises(ValueError, match="reads b'again'"):
+        wire.check_order(proto.SerializeToString())

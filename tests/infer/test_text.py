@@ -82,12 +82,13 @@ PADDING = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_t
     "changes",
     [
         {"padding": PADDING | {"strategy": {"Fixed": 2**33}}},
+        {"model": json.loads(bpe_tokenizer(["to be"], 270).to_str())["model"] | {"dropout": 0.5}},
         {"truncation": {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0}},
     ],
 )
-def test_a_tokenizer_that_truncates_or_pads_is_refused(changes):
-    """Padding to 2**33 tokens ends the process."""
-    with pytest.raises(BundleRefused, match=r"tokenizer\.json: it truncates or pads"):
+def test_a_tokenizer_that_truncates_or_pads_or_is_random_is_refused(changes):
+    """Padding to 2**33 tokens ends the process; with dropout equal prompts would have other tokens."""
+    with pytest.raises(BundleRefused, match=r"tokenizer\.json: it truncates, pads or has dropout"):
         Tokenizer(described(**changes), 270)
 
 

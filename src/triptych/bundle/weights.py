@@ -118,7 +118,8 @@ def parse(path: Path, data: mmap.mmap) -> dict[str, Extent]:
     size_bytes = len(data)
     length = int.from_bytes(data[:8], "little")
     if size_bytes < 8 or length > min(MAX_HEADER_BYTES, size_bytes - 8):
-        raise refused(path, f"the header says {length} bytes, the file has {size_bytes}")
+        most = min(MAX_HEADER_BYTES, max(0, size_bytes - 8))
+        raise refused(path, f"the header says it has {length} bytes, of up to {most} that it can have")
     try:
         described = document.decode(data[8 : 8 + length], dict[str, msgspec.Raw])
         found = {

@@ -27,6 +27,8 @@ REFUSED = {
     "attribute": {6: "a subgraph", 11: "subgraphs"},
 }
 OPERATOR_SET, DOMAIN, VERSION = 8, 1, 2
+GRAPH, NODE, INPUT, OUTPUT = 7, 1, 1, 2
+NAMES = {5: 8, 11: 1}  # of initialisers and of the graph's inputs
 NAME, EXTERNAL_DATA = 8, 13
 EXTENT = ("offset", "length")
 PLACE = {"location", *EXTENT}
@@ -91,6 +93,24 @@ def operator_sets(graph: bytes) -> dict[str, int]:
                 raise ValueError(f"it has two versions of {name!r}")
             found[name] = version
     return found
+
+
+def check_order(graph: bytes) -> None:
+    """Raise `ValueError` for a node that reads what no node before it gives, as ONNX forbids: nodes that read
+    each other in a circle have engines that search them without end."""
+    for _, body in (held for held in fields(memoryview(graph)) if held[0] == GRAPH):
+        parts = list(fields(body))
+        named = [value for number, part in parts if number in NAMES for value in strings(part, NAMES[number])]
+        known = {b"", *named}  # an input that is left out has an empty name
+        for node in (part for number, part in parts if number == NODE):
+            if unknown := [name for name in strings(node, INPUT) if name not in known]:
+                raise ValueError(f"a node reads {unknown[0][:80]!r}, which is not there before it")
+            known.update(strings(node, OUTPUT))
+
+
+def strings(message: memoryview, number: int) -> list[bytes]:
+    """The strings of a field that may be repeated."""
+    return [bytes(value) for found, value in fields(message) if found == number]
 
 
 def tensors(message: memoryview, kind: str) -> Iterator[memoryview]:

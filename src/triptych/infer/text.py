@@ -30,9 +30,9 @@ class Tokenizer:
                 self._tokenizer: Any = Described.from_str(described)
         except Exception as error:
             raise BundleRefused(f"it cannot be read ({error})", where=where) from error
-        if self._tokenizer.truncation or self._tokenizer.padding:
-            valid = "a tokenizer that gives all tokens of a text, and no more"
-            raise BundleRefused("it truncates or pads", where=where, valid=valid)
+        if self._tokenizer.truncation or self._tokenizer.padding or is_random(self._tokenizer):
+            valid = "a tokenizer that gives all tokens of a text, always the same, and no more"
+            raise BundleRefused("it truncates, pads or has dropout", where=where, valid=valid)
         if (size := max(self._tokenizer.get_vocab().values(), default=-1) + 1) > vocab_size:
             valid = f"the model's {vocab_size}, or fewer"
             raise BundleRefused(f"it has {size} tokens", where=where, valid=valid)
@@ -86,6 +86,11 @@ class Tokenizer:
             return self.decode(ids) == character
         except Exception:
             return False
+
+
+def is_random(tokenizer: Any) -> bool:
+    """Whether a tokenizer of the `tokenizers` package gives a text other tokens each time (BPE dropout)."""
+    return bool(getattr(tokenizer.model, "dropout", None))
 
 
 @contextmanager
