@@ -81,7 +81,7 @@ def operator_sets(graph: bytes) -> dict[str, int]:
     for number, opset in fields(memoryview(graph)):
         if number == OPERATOR_SET:
             domain, version = b"", 0
-            for number, _, value in spans(opset):
+            for number, _, _, value in spans(opset):
                 if number == DOMAIN and isinstance(value, memoryview):
                     domain = bytes(value)
                 elif number == VERSION and isinstance(value, int):
@@ -96,16 +96,17 @@ def operator_sets(graph: bytes) -> dict[str, int]:
 
 
 def check_order(graph: bytes) -> None:
-    """Raise `ValueError` for a node that reads what no node before it gives, as ONNX forbids: nodes that read
-    each other in a circle have engines that search them without end."""
+    """Raise `ValueError` for a node that reads what is not there before it, as nodes in a circle do: ONNX
+    forbids it."""
     for _, body in (held for held in fields(memoryview(graph)) if held[0] == GRAPH):
         parts = list(fields(body))
         named = [value for number, part in parts if number in NAMES for value in strings(part, NAMES[number])]
         known = {b"", *named}  # an input that is left out has an empty name
-        for node in (part for number, part in parts if number == NODE):
-            if unknown := [name for name in strings(node, INPUT) if name not in known]:
-                raise ValueError(f"a node reads {unknown[0][:80]!r}, which is not there before it")
-            known.update(strings(node, OUTPUT))
+        for number, node in parts:
+            if number == NODE:
+                if unknown := [name for name in strings(node, INPUT) if name not in known]:
+                    raise ValueError(f"a node reads {unknown[0][:80]!r}, which is not there before it")
+                known.update(strings(node, OUTPUT))
 
 
 def strings(message: memoryview, number: int) -> list[bytes]:
@@ -137,9 +138,9 @@ def in_memory(graph: bytes, address: int) -> bytes:
 def placed(message: memoryview, kind: str, address: int) -> bytearray:
     """A message of `kind` with every external tensor in memory."""
     made = bytearray()
-    for number, whole, value in spans(message):
+    for number, start, end, value in spans(message):
         if not isinstance(value, memoryview):
-            made += whole
+            made += message[start:end]
         elif kind == "tensor" and number == EXTERNAL_DATA:
             key, said = entry(value)
             if key == "location":
@@ -150,7 +151,7 @@ def placed(message: memoryview, kind: str, address: int) -> bytearray:
         elif number in NESTED.get(kind, {}):
             made += field(number, placed(value, NESTED[kind][number], address))
         else:
-            made += whole
+            made += message[start:end]
     return made
 
 
@@ -176,21 +177,21 @@ def entry(message: memoryview) -> tuple[str, str]:
 
 def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The length-delimited fields of a protobuf message; numbers are stepped over."""
-    for number, _, value in spans(message):
+    for number, _, _, value in spans(message):
         if isinstance(value, memoryview):
             yield number, value
 
 
-def spans(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview | int | None]]:
-    """Every field of a protobuf message: its number, all its bytes, and its value if it is length-delimited
-    or a varint."""
-    end = 0
-    while end < len(message):
+def spans(message: memoryview) -> Iterator[tuple[int, int, int, memoryview | int | None]]:
+    """Every field of a protobuf message: its number, where it begins and ends, and its value if it is
+    length-delimited or a varint."""
+    end, size = 0, len(message)
+    while end < size:
         start = end
         tag, at = varint(message, start)
         if not 8 <= tag <= MAX_TAG:
             raise ValueError("a field has no number")
-        number, wire_type = tag >> 3, tag & 7
+        wire_type = tag & 7
         value: memoryview | int | None = None
         if wire_type == BYTES:
             length, at = varint(message, at)
@@ -202,13 +203,15 @@ def spans(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview | i
             end = at + (8 if wire_type == FIXED64 else 4)
         else:
             raise ValueError(f"wire type {wire_type} does not occur in ONNX")
-        if end > len(message):
+        if end > size:
             raise ValueError("a field reaches beyond its message")
-        yield number, message[start:end], value
+        yield tag >> 3, start, end, value
 
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:
     """The integer at `at`, and where the next thing begins."""
+    if at < len(message) and (first := message[at]) < 0x80:  # nearly all are of one byte
+        return first, at + 1
     value = shift = 0
     while at < len(message) and shift < 64:
         byte = message[at]
