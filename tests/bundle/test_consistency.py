@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 import triptych
-from triptych.bundle import consistency, reader
-from triptych.bundle.manifest import MANIFEST, WEIGHTS
+from triptych.bundle import consistency, digest, reader
+from triptych.bundle.manifest import MANIFEST, TOKENIZER, WEIGHTS
 from triptych.errors import BundleRefused
 
 GRAPH = ("graphs", 0)
@@ -25,6 +25,10 @@ CHANGES = {
     "no inputs": (*GRAPH, "inputs", []),
     "no outputs": (*GRAPH, "outputs", []),
     "a graph that is the weights": (*GRAPH, "file", WEIGHTS),
+    "a graph that is the tokenizer": (*GRAPH, "file", TOKENIZER),
+    "a likelihood that is no name": ("config", "likelihood", ["bernoulli"]),
+    "a sigma that is no number": ("config", "sigma", "x"),
+    "a sigma below 0": ("config", "sigma", -1.0),
     "a sampler without a graph": ("sampler", "graph", "generate"),
     "a sampler without its input": ("sampler", "input", "y"),
     "a sampler without its output": ("sampler", "output", "y"),
@@ -45,6 +49,18 @@ def test_a_manifest_that_contradicts_itself_is_refused_by_name(by_hand, reseal, 
 
     reseal(by_hand, apply)
     with pytest.raises(BundleRefused, match=MANIFEST):
+        reader.read(by_hand)
+
+
+@pytest.mark.parametrize(("latents", "rows"), [(2**31, 1), (2**14, 65_536)])
+def test_inputs_that_no_memory_holds_are_refused(by_hand, reseal, latents, rows):
+    def grow(document):
+        document["sampler"]["latent_shape"] = [latents]
+        document["graphs"][0] |= {"row_buckets": [1, rows] if rows > 1 else [1]}
+        document["graphs"][0]["inputs"][0]["shape"] = ["batch", latents]
+
+    reseal(by_hand, grow)
+    with pytest.raises(BundleRefused, match="more than there is memory for"):
         reader.read(by_hand)
 
 
@@ -69,6 +85,16 @@ def test_a_graph_that_is_not_what_the_manifest_declares_is_refused_by_name(by_ha
     reseal(by_hand, declare)
     with triptych.load(by_hand) as engine, pytest.raises(BundleRefused, match=r"decode\.onnx"):
         engine.open()
+
+
+def test_a_graph_that_onnxruntime_refuses_in_broken_utf8_is_refused_in_silence(by_hand, reseal, capfd):
+    data = (by_hand / "decode.onnx").read_bytes().replace(b"MatMul", b"MatM\xffl")
+    (by_hand / "decode.onnx").write_bytes(data)
+    record = {"size_bytes": len(data), "sha256": digest.sha256(data)}
+    reseal(by_hand, lambda document: document["files"].update({"decode.onnx": record}))
+    with triptych.load(by_hand) as engine, pytest.raises(BundleRefused, match=r"decode\.onnx"):
+        engine.open()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_whole_manifest_has_no_problems(by_hand):

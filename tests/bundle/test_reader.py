@@ -1,4 +1,6 @@
+import os
 import shutil
+import tracemalloc
 from contextlib import suppress
 
 import msgspec
@@ -135,6 +137,50 @@ def test_a_graph_that_points_at_no_tensor_of_the_weights_is_refused(tmp_path, wr
     folder = write_bundle(tmp_path / "b", np.ones((3, 4), np.float32), **external)
     with pytest.raises(BundleRefused, match=r"decode\.onnx: weight points at"):
         reader.read(folder)
+
+
+@pytest.mark.parametrize("version", [21, 2**62, -1])
+def test_a_graph_in_other_operator_sets_than_its_manifest_says_is_refused(by_hand, rewrite, version):
+    """OpenVINO does not come back from one of version 2**62."""
+
+    def change(proto):
+        proto.opset_import[0].version = version
+
+    rewrite(by_hand, "decode.onnx", change)
+    with pytest.raises(BundleRefused, match=r"decode\.onnx: it is in"):
+        reader.read(by_hand)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(("name", "match"), [("decode.onnx", "larger than"), ("README.md", "SHA-256")])
+def test_a_file_of_any_length_takes_no_memory(by_hand, reseal, name, match):
+    (by_hand / name).touch()
+    os.truncate(by_hand / name, 300_000_000)  # a hole, so that it takes no disk either
+    record = {"size_bytes": 300_000_000, "sha256": "0" * 64}
+    reseal(by_hand, lambda document: document["files"].update({name: record}))
+    tracemalloc.start()
+    with pytest.raises(BundleRefused, match=match):
+        reader.read(by_hand)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("field", [b"\x2a\x00", b"\x08\x01"])
+def test_a_graph_of_nothing_but_small_fields_is_read_in_seconds(field):
+    from triptych.bundle import wire
+
+    assert not list(wire.external_tensors(wire.field(7, field * (reader.MAX_GRAPH_BYTES // 2))))
+
+
+def test_a_key_twice_in_a_manifest_is_refused(by_hand):
+    """Readers in other languages may take the other one."""
+    sealed = (by_hand / MANIFEST).read_bytes()
+    head = digest.split(sealed)[1][: -len(digest.TAIL)]
+    twice = head.replace(b'"family": "vae"', b'"family": "gan",\n  "family": "vae"')
+    (by_hand / MANIFEST).write_bytes(digest.seal(twice + digest.TAIL))
+    with pytest.raises(BundleRefused, match="'family' twice"):
+        reader.read(by_hand)
 
 
 @given(st.binary(max_size=200))

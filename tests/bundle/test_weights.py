@@ -42,10 +42,17 @@ def tensor(begin, end, shape=(1,), dtype="F32"):
         ({"a": tensor(-4, 0)}, b"", None),
         ({"a": tensor(0, 4)}, b"", None),
         ({"a": tensor(0, 4)}, bytes(8), None),
+        (b'{"a": %b, "a": %b}' % ((json.dumps(tensor(0, 4)).encode(),) * 2), bytes(4), None),
+        ({"a": tensor(0, 4, shape=[2**64 - 1] * 500_000)}, bytes(4), None),
+        ({"a": tensor(0, 0, shape=[0] + [1] * 64)}, b"", None),
+        ({"a": tensor(0, 4) | {"shape": [1.0]}}, bytes(4), None),
+        ({"a": tensor(0, 4) | {"data_offsets": [0, 4, 4]}}, bytes(4), None),
+        (b'{"a": {"shape": [' + b"[]," * 6_000_000 + b"[]]}}", b"", None),
         ({"a": tensor(0, 4), "b": tensor(0, 4)}, bytes(4), None),
         ({"a": tensor(0, 4), "b": tensor(8, 12)}, bytes(12), None),
     ],
 )
+@pytest.mark.timeout(5)
 def test_a_header_that_does_not_describe_the_file_is_refused(tmp_path, header, body, length):
     with pytest.raises(BundleRefused):
         extents(write(tmp_path / "w", header, body, length))

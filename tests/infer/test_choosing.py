@@ -12,6 +12,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from triptych.errors import BundleError
 from triptych.infer.choosing import History, adjusted, choose
 from triptych.infer.request import GenerationRequest
 
@@ -65,3 +66,19 @@ def test_penalties_of_what_was_made_are_openais_formula(x, prompt, made, frequen
     expected = x.astype(np.float64) - counts * frequency - (counts > 0) * presence
     expected[3] += bias
     assert np.allclose(adjusted(x, request, history), expected)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-300, 1e-30])
+@pytest.mark.parametrize("setting", [{}, {"top_k": 3}, {"top_p": 5e-324}, {"min_p": 1.0}])
+def test_a_temperature_next_to_zero_takes_the_likeliest(temperature, setting):
+    x = np.random.default_rng(0).normal(0, 10, SIZE).astype(np.float32)
+    assert reached(x, GenerationRequest(prompt="", temperature=temperature, **setting)) == {int(x.argmax())}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_an_error_and_no_token(temperature, number):
+    x = np.zeros(SIZE, np.float32)
+    x[3] = number
+    with pytest.raises(BundleError, match="NaN or infinity"):
+        choose(x, GenerationRequest(prompt="", temperature=temperature), 0.5)

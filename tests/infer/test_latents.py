@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import triptych
 from triptych.bundle import noise
-from triptych.errors import InputError
-from triptych.infer import formulas
+from triptych.bundle.manifest import WEIGHTS
+from triptych.bundle.reader import Bundle
+from triptych.bundle.weights import Weights
+from triptych.errors import BundleRefused, InputError
+from triptych.infer import formulas, latents
+from triptych.infer.graph_runner import GraphRunner
 from triptych.learn import VAE, WGANGP
 from triptych.learn.export import export
 from triptych.learn.maths.bounds import iwae
@@ -57,6 +62,16 @@ def test_encode_decode_reconstruct_and_the_bound_are_those_of_the_model(pair):
     bound = engine.log_prob(X, samples=5, seed=3, condition=condition)
     assert bound.shape == (9,)
     np.testing.assert_allclose(bound, expected.numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("pair", ["learned"], indirect=True)
+@pytest.mark.parametrize("stored", [{}, {"pixel_log_var": torch.zeros(1)}])
+def test_weights_without_the_learned_sigma_are_refused_by_name(pair, stored, tmp_path):
+    _, engine, _ = pair
+    save_file(stored, tmp_path / WEIGHTS)
+    bundle = Bundle(tmp_path, engine.manifest, Weights(tmp_path / WEIGHTS), {})
+    with pytest.raises(BundleRefused, match=r"model\.safetensors: pixel_log_var"):
+        latents.pixel_log_var(GraphRunner(bundle, engine.backend))
 
 
 def test_a_bound_is_the_same_bytes_in_any_company(pair):

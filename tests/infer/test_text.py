@@ -1,7 +1,11 @@
+import json
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triptych.errors import BundleError, BundleRefused, InputError
 from triptych.infer.choosing import choose, log_probabilities
 from triptych.infer.request import GenerationRequest
 from triptych.infer.text import GrowingText, Tokenizer
@@ -65,3 +69,35 @@ def test_tokens_are_chosen_as_often_as_they_are_likely():
 def test_probabilities_of_all_tokens_sum_to_1(logits):
     total = np.exp(log_probabilities(logits)).sum()
     assert abs(total - 1) < 1e-9
+
+
+def described(**changes):
+    return json.dumps(json.loads(bpe_tokenizer(["to be"], 270).to_str()) | changes)
+
+
+PADDING = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"padding": PADDING | {"strategy": {"Fixed": 2**33}}},
+        {"model": json.loads(bpe_tokenizer(["to be"], 270).to_str())["model"] | {"dropout": 0.5}},
+        {"truncation": {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0}},
+    ],
+)
+def test_a_tokenizer_that_truncates_or_pads_or_is_random_is_refused(changes):
+    """Padding to 2**33 tokens ends the process; with dropout equal prompts would have other tokens."""
+    with pytest.raises(BundleRefused, match=r"tokenizer\.json: it truncates, pads or has dropout"):
+        Tokenizer(described(**changes), 270)
+
+
+def test_a_panic_of_the_tokenizer_is_an_error_like_any_other():
+    with pytest.raises(BundleRefused, match="panics"):
+        Tokenizer(described(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), 270)
+    pattern = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "x"}
+    with pytest.raises(InputError, match="panics"):
+        Tokenizer(described(normalizer=pattern), 270).encode("a" * 40 + "b")
+    strip = {"type": "Strip", "content": "a", "start": 2**40, "stop": 2**40}
+    with pytest.raises(BundleError, match=r"tokenizer\.json: it cannot decode tokens"):
+        Tokenizer(described(decoder=strip), 270).decode(BYTES.encode("a"))

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from msgspec.structs import replace
 
 from triptych.bundle.manifest import (
+    TOKENIZER,
     WEIGHTS,
     Calibration,
     CodeSampler,
@@ -22,10 +23,15 @@ from triptych.bundle.manifest import (
     TextSampler,
     TokenSampler,
 )
+from triptych.bundle.wire import ONNX
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 MAX_ROWS, MAX_NAME_LENGTH, MAX_ELEMENTS = 65_536, 200, 2**31
-BATCH, ONNX = "batch", "ai.onnx"
+MAX_ROW_ELEMENTS, MAX_BATCH_ELEMENTS = (
+    2**30,
+    2**28,
+)  # numbers that are made room for; batches have few or small rows
+BATCH, LEARNED = "batch", "learned"
 CACHE_DTYPES = {"f32": "float32", "f16": "float16", "int8": "int8"}  # by precision
 
 
@@ -34,6 +40,7 @@ def problems(manifest: Manifest) -> Iterator[str]:
     if not is_name(manifest.name):
         yield f"name is {manifest.name[:80]!r}; valid: {NAME_RULE}"
     yield from of_tensor("sample", manifest.sample)
+    yield from of_likelihood(manifest.config)
     if not all(isinstance(size, int) for size in manifest.sample.shape):
         yield "the shape of a sample has sizes without a number"
     if not manifest.graphs:
@@ -86,7 +93,7 @@ def is_name(name: str) -> bool:
 
 def of_graph(graph: GraphRecord) -> Iterator[str]:
     """What is wrong with one graph's record."""
-    if not is_name(graph.name) or graph.file == WEIGHTS:
+    if not is_name(graph.name) or graph.file in (WEIGHTS, TOKENIZER):
         yield f"graph {graph.name[:80]!r} lies in {graph.file[:80]!r}"
     names = [spec.name for spec in graph.inputs], [spec.name for spec in graph.outputs]
     if not all(names) or any(len(set(side)) < len(side) for side in names):
@@ -97,6 +104,14 @@ def of_graph(graph: GraphRecord) -> Iterator[str]:
         yield f"graph {graph.name} has row_buckets {graph.row_buckets}; valid: rising, from 1 to {MAX_ROWS}"
     if graph.row_buckets and not all(spec.shape[:1] == (BATCH,) for spec in graph.inputs if spec.shape):
         yield f"graph {graph.name} has row_buckets, but an input whose first axis is not {BATCH!r}"
+    row, most = sum(map(row_elements, graph.inputs)), max(graph.row_buckets, default=1)
+    if row > MAX_ROW_ELEMENTS or (most > 1 and most * row > MAX_BATCH_ELEMENTS):
+        yield f"graph {graph.name} takes {most} rows of {row} numbers at once, more than there is memory for"
+
+
+def row_elements(spec: TensorSpec) -> int:
+    """How many numbers a row of a tensor has, sizes without a number counted as 1."""
+    return math.prod(size for size in spec.shape if isinstance(size, int))
 
 
 def are_sizes(row_buckets: Sequence[int]) -> bool:
@@ -141,6 +156,16 @@ def of_latent(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[st
         yield f"the sampler's {label.name!r} is not as {graph.name} takes it"
     elif shapes(graph.outputs).get(sampler.output) != (BATCH, *manifest.sample.shape):
         yield f"the sampler's {sampler.output!r} is not an output of {graph.name} of a sample's shape"
+
+
+def of_likelihood(config: Mapping[str, object]) -> Iterator[str]:
+    """What is wrong with the settings that a likelihood is computed with."""
+    likelihood, sigma = config.get("likelihood"), config.get("sigma")
+    is_positive = isinstance(sigma, int | float) and not isinstance(sigma, bool) and 0 < sigma < math.inf
+    if not (likelihood is None or isinstance(likelihood, str)):
+        yield "config: likelihood is not a name"
+    if not (sigma is None or sigma == LEARNED or is_positive):
+        yield f"config: sigma is neither {LEARNED!r} nor a number above 0"
 
 
 def of_label(spec: TensorSpec) -> Iterator[str]:

@@ -14,13 +14,22 @@ from pathlib import Path
 
 import msgspec
 
-from triptych.bundle import consistency, digest
-from triptych.bundle.manifest import FORMAT_VERSION, MANIFEST, TOKENIZER, WEIGHTS, Manifest, TextSampler
+from triptych.bundle import consistency, digest, document
+from triptych.bundle.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    TOKENIZER,
+    WEIGHTS,
+    GraphRecord,
+    Manifest,
+    TextSampler,
+)
 from triptych.bundle.weights import Extent, Weights
-from triptych.bundle.wire import external_tensors
+from triptych.bundle.wire import external_tensors, operator_sets
 from triptych.errors import BundleNotFound, BundleRefused
 
 MAX_MANIFEST_BYTES, MAX_NAME_BYTES = 16_000_000, 255
+MAX_GRAPH_BYTES, MAX_TOKENIZER_BYTES = 4_000_000, 256_000_000  # our graphs take some 10 kB a layer
 ATTEMPTS = 3
 AGAIN = "export the bundle again, or copy it again from its source"
 
@@ -74,29 +83,45 @@ def read_files(folder: Path, manifest: Manifest) -> Bundle:
     weights = Weights(folder / WEIGHTS)
     check_digest(folder / WEIGHTS, weights.data, manifest)
     weights.release()
+    limits = {graph.file: MAX_GRAPH_BYTES for graph in manifest.graphs} | {TOKENIZER: MAX_TOKENIZER_BYTES}
     contents: dict[str, bytes] = {}
     for name in manifest.files.keys() - {WEIGHTS}:
-        contents[name] = content(folder / name)
-        check_digest(folder / name, contents[name], manifest)
+        if name in limits:
+            contents[name] = content(folder / name, limits[name])
+            check_digest(folder / name, contents[name], manifest)
+        else:
+            check_digest(folder / name, folder / name, manifest)
     graphs = {graph.name: contents[graph.file] for graph in manifest.graphs}
+    ranges = set(weights.extents.values())
     for graph in manifest.graphs:
-        check_graph(folder / graph.file, graphs[graph.name], set(weights.extents.values()))
+        check_graph(folder / graph.file, graphs[graph.name], graph, ranges)
     tokenizer = as_text(folder / TOKENIZER, contents[TOKENIZER]) if TOKENIZER in contents else None
     return Bundle(folder.resolve(), manifest, weights, graphs, tokenizer)
 
 
-def content(file: Path) -> bytes:
-    """The bytes of a file of a bundle."""
+def content(file: Path, most_bytes: int) -> bytes:
+    """The bytes of a file of a bundle, at most so many."""
     try:
+        if file.stat().st_size > most_bytes:
+            raise BundleRefused(f"it is larger than {most_bytes} bytes", where=str(file), remedy=AGAIN)
         return file.read_bytes()
     except OSError as error:
-        raise BundleRefused(f"it cannot be read ({error.strerror})", where=str(file), remedy=AGAIN) from error
+        raise unreadable(file, error) from error
 
 
-def check_digest(file: Path, data: bytes | mmap.mmap, manifest: Manifest) -> None:
-    """Refuse a file whose bytes are not those the manifest was written for."""
-    expected, found = manifest.files[file.name].sha256, digest.sha256(data)
-    if found != expected:
+def unreadable(file: Path, error: OSError) -> BundleRefused:
+    """The error for a file that the system does not give."""
+    return BundleRefused(f"it cannot be read ({error.strerror})", where=str(file), remedy=AGAIN)
+
+
+def check_digest(file: Path, data: bytes | mmap.mmap | Path, manifest: Manifest) -> None:
+    """Refuse a file whose bytes are not those the manifest was written for; `data` are the bytes, or where
+    they are read in pieces and not kept."""
+    try:
+        found = digest.sha256_of_file(data) if isinstance(data, Path) else digest.sha256(data)
+    except OSError as error:
+        raise unreadable(file, error) from error
+    if found != (expected := manifest.files[file.name].sha256):
         raise BundleRefused(
             f"its SHA-256 is {found[:12]}…, the manifest says {expected[:12]}…", where=str(file), remedy=AGAIN
         )
@@ -119,9 +144,7 @@ def manifest_bytes(folder: Path) -> bytes:
         )
     if file.is_symlink():
         raise BundleRefused("it is not a plain file", where=str(file), remedy=AGAIN)
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleRefused(f"it is larger than {MAX_MANIFEST_BYTES} bytes", where=str(file), remedy=AGAIN)
-    return content(file)
+    return content(file, MAX_MANIFEST_BYTES)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -137,8 +160,8 @@ def parse(folder: Path, data: bytes) -> Manifest:
     if not digest.is_intact(data):
         raise BundleRefused("its bytes do not match the digest it carries", where=str(file), remedy=AGAIN)
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        manifest = document.decode(data, Manifest)
+    except ValueError as error:
         raise BundleRefused(f"it cannot be read ({error})", where=str(file), remedy=AGAIN) from error
     if problem := next(consistency.problems(manifest), ""):
         raise BundleRefused(problem, where=str(file), remedy=AGAIN)
@@ -201,13 +224,18 @@ def check_names(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def check_graph(file: Path, data: bytes, ranges: set[Extent]) -> None:
-    """Refuse a graph with a tensor that is neither inside it nor exactly one tensor of the weights."""
+def check_graph(file: Path, data: bytes, record: GraphRecord, ranges: set[Extent]) -> None:
+    """Refuse a graph in other operator sets than its record says, or with a tensor that is neither inside it
+    nor exactly one tensor of the weights."""
     tensors = {(extent.offset, extent.size_bytes) for extent in ranges}
     try:
-        outside = list(external_tensors(data))
+        outside, found = list(external_tensors(data)), operator_sets(data)
     except (ValueError, RecursionError) as error:
         raise BundleRefused(f"it is not an ONNX graph ({error})", where=str(file), remedy=AGAIN) from error
+    if found != record.operator_sets:
+        raise BundleRefused(
+            f"it is in {found}", where=str(file), valid=f"the manifest's operator sets {record.operator_sets}"
+        )
     for tensor in outside:
         at = f"bytes {tensor.offset} to {tensor.offset + tensor.size_bytes} of {tensor.location!r}"
         if tensor.location != WEIGHTS or (tensor.offset, tensor.size_bytes) not in tensors:

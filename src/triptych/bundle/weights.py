@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from triptych.bundle import document
 from triptych.errors import BundleRefused
 
 if TYPE_CHECKING:
     import numpy as np
 
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
+MAX_HEADER_BYTES = 16_000_000  # some hundred thousand tensors
+MAX_AXES = 64  # numpy's own limit
 
 ITEM_SIZES = {
     "F64": 8,
@@ -45,6 +47,14 @@ NUMPY_TYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
+
+
+class Described(msgspec.Struct, frozen=True):
+    """A tensor as the header has it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
 
 
 class Extent(NamedTuple):
@@ -108,15 +118,16 @@ def parse(path: Path, data: mmap.mmap) -> dict[str, Extent]:
     size_bytes = len(data)
     length = int.from_bytes(data[:8], "little")
     if size_bytes < 8 or length > min(MAX_HEADER_BYTES, size_bytes - 8):
-        raise refused(path, f"the header says {length} bytes, the file has {size_bytes}")
+        most = min(MAX_HEADER_BYTES, max(0, size_bytes - 8))
+        raise refused(path, f"the header says it has {length} bytes, of up to {most} that it can have")
     try:
-        described: dict[str, Any] = msgspec.json.decode(data[8 : 8 + length], type=dict[str, dict[str, Any]])
+        described = document.decode(data[8 : 8 + length], dict[str, msgspec.Raw])
         found = {
-            name: extent(tensor, start=8 + length)
+            name: extent(document.decode(bytes(tensor), Described), start=8 + length)
             for name, tensor in described.items()
             if name != "__metadata__"
         }
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise refused(path, f"the header cannot be read ({error})") from error
     end = 8 + length
     for name, tensor in sorted(found.items(), key=lambda item: (item[1].offset, item[1].size_bytes)):
@@ -128,12 +139,13 @@ def parse(path: Path, data: mmap.mmap) -> dict[str, Extent]:
     return found
 
 
-def extent(described: dict[str, Any], start: int) -> Extent:
+def extent(described: Described, start: int) -> Extent:
     """One entry of the header, checked against itself."""
-    dtype, shape = described["dtype"], tuple(described["shape"])
-    begin, end = described["data_offsets"]
-    if not all(type(size) is int and size >= 0 for size in (*shape, begin, end)):
-        raise ValueError("sizes must be integers of 0 or more")
+    dtype, shape, (begin, end) = described.dtype, described.shape, described.data_offsets
+    if dtype not in ITEM_SIZES:
+        raise ValueError(f"{dtype[:80]!r} is not one of {', '.join(ITEM_SIZES)}")
+    if len(shape) > MAX_AXES or min((*shape, begin, end)) < 0:
+        raise ValueError(f"sizes must be up to {MAX_AXES} integers of 0 or more")
     if end - begin != ITEM_SIZES[dtype] * math.prod(shape):
         raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
     return Extent(dtype, shape, start + begin, end - begin)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from triptych.errors import BundleError
 from triptych.infer.request import GenerationRequest
 
 Array = np.ndarray
@@ -32,12 +33,19 @@ def choose(logits: Array, request: GenerationRequest, uniform: float, history: H
     Tokens keep their order, each takes a stretch of [0, 1) as long as its probability, and the token is the
     one on whose stretch `uniform` falls (inversion). `top_k`, then `top_p`, then `min_p` drop tokens first;
     equal tokens go by number.
+
+    Raises: BundleError when the logits hold NaN or infinity.
     """
     if history is not None or request.logit_bias:
         logits = adjusted(logits, request, history)
+    best = int(logits.argmax())  # a NaN, if there is one
+    if not np.isfinite(logits[best]):
+        raise BundleError("they hold NaN or infinity", where="logits", remedy="export the model again")
     if request.temperature == 0:
-        return int(logits.argmax())
-    probabilities = softmax(logits.astype(np.float64) / request.temperature)
+        return best
+    below = logits.astype(np.float64) - float(logits[best])
+    with np.errstate(over="ignore"):  # a temperature next to 0 puts all but the likeliest at minus infinity
+        probabilities = softmax(below / request.temperature)
     if 0 < request.top_k < len(logits) or request.top_p < 1:
         order = np.argsort(-probabilities, kind="stable")
         count = request.top_k or len(order)

@@ -10,8 +10,9 @@ import numpy as np
 
 from triptych.bundle import noise
 from triptych.bundle.condition import row_labels
-from triptych.bundle.manifest import CodeSampler, GraphRecord, LatentSampler, TensorSpec
-from triptych.errors import InputError
+from triptych.bundle.consistency import LEARNED
+from triptych.bundle.manifest import WEIGHTS, CodeSampler, GraphRecord, LatentSampler, TensorSpec
+from triptych.errors import BundleRefused, InputError, NotFoundError
 from triptych.infer import formulas
 from triptych.infer.graph_runner import GraphRunner
 from triptych.infer.inputs import check_tensor
@@ -117,8 +118,12 @@ def log_prob(engine: GraphRunner, x: Any, samples: int, seed: int, condition: ob
 def pixel_log_var(engine: GraphRunner) -> float:
     """The Gaussian likelihood's log-variance of a pixel: learned, or fixed by the config's sigma."""
     sigma = engine.manifest.config.get("sigma")
-    learned = float(engine.tensor(PIXEL_LOG_VAR)) if sigma == "learned" else 2 * math.log(sigma or 1.0)
-    return min(LOG_VAR_LIMIT, max(-LOG_VAR_LIMIT, learned))
+    try:
+        found = float(engine.tensor(PIXEL_LOG_VAR)) if sigma == LEARNED else 2 * math.log(sigma or 1.0)
+    except (NotFoundError, TypeError) as error:  # TypeError: it is an array
+        problem = f"{PIXEL_LOG_VAR}, the likelihood's learned sigma, is not one number in it"
+        raise BundleRefused(problem, where=WEIGHTS) from error
+    return min(LOG_VAR_LIMIT, max(-LOG_VAR_LIMIT, found))
 
 
 def pieces(rows: int) -> Iterator[slice]:

@@ -108,7 +108,7 @@ class OnnxRuntimeBackend:
         }
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in held.values()]
         options.add_external_initializers(list(held), values)
-        return onnxruntime.InferenceSession(self._bundle.graphs[graph], options, providers=PROVIDERS)
+        return opened(self._bundle.graphs[graph], options)
 
     def _mapped(self, graph: str) -> Any:
         """A session over packed weights that other processes map too; None if there are none to be had."""
@@ -116,10 +116,13 @@ class OnnxRuntimeBackend:
             self._bundle,
             graph,
             lambda folder: self._packing(graph, writing_options(folder, self._threads)),
-            lambda found: onnxruntime.InferenceSession(
-                found.graph, mapping_options(found.folder, self._threads), providers=PROVIDERS
-            ),
+            lambda found: opened(found.graph, mapping_options(found.folder, self._threads)),
         )
+
+
+def opened(graph: bytes, options: Any) -> Any:
+    """A session. Without its fallback, which would try again in vain and print to standard output first."""
+    return onnxruntime.InferenceSession(graph, options, providers=PROVIDERS, enable_fallback=0)
 
 
 def declared(values: Sequence[Any]) -> list[Found]:

@@ -74,7 +74,11 @@ class OnnxRuntimeDecoder:
         rows = max(held.start + size for held, size in split(slots, self._buckets, MAX_PADDING))
         shape = (rows, sampler.kv_heads, sampler.block_size, sampler.head_dim)
         past = [spec for spec in record.inputs if spec.name.startswith("past_")]
-        self._memory = {spec.name: np.zeros(shape, spec.dtype) for spec in past}
+        try:
+            self._memory = {spec.name: np.zeros(shape, spec.dtype) for spec in past}
+        except MemoryError as error:
+            remedy = "take fewer slots, or a lower cache_precision"
+            raise BundleError(f"{error}", where=f"cache of graph {record.name}", remedy=remedy) from error
         self.cache_bytes = sum(memory.nbytes for memory in self._memory.values())
         self._vocab_size, self._block_size = sampler.vocab_size, sampler.block_size
         self._steps: dict[tuple[int, int], Reading] = {}

@@ -12,7 +12,7 @@ import numpy as np
 
 from triptych.bundle.manifest import TensorSpec
 from triptych.bundle.reader import Bundle
-from triptych.bundle.wire import in_memory
+from triptych.bundle.wire import check_order, in_memory
 from triptych.errors import BundleError, BundleRefused
 from triptych.infer.backend import TokenDecoder
 from triptych.infer.declared import Found, check_declared
@@ -104,6 +104,7 @@ class OpenVinoBackend:
         record, weights = self._records[graph], self._bundle.weights
         file = str(self._bundle.folder / record.file)
         try:
+            check_order(self._bundle.graphs[graph])  # it follows nodes in a circle until memory is full
             data = in_memory(self._bundle.graphs[graph], weights.address)
             with signal_stack_kept():
                 model = self._core.read_model(io.BytesIO(data))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from triptych.bundle.manifest import TOKENIZER
-from triptych.errors import BundleRefused, InputError
+from triptych.errors import BundleError, BundleRefused, InputError
 
 DECODED, SHORT = 8192, 4  # growing texts decode few tokens at a time, the same ones again and again
 INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not yet a character
@@ -25,13 +26,17 @@ class Tokenizer:
         from tokenizers import Tokenizer as Described
 
         try:
-            self._tokenizer: Any = Described.from_str(described)
+            with panics_as_errors():
+                self._tokenizer: Any = Described.from_str(described)
         except Exception as error:
             raise BundleRefused(f"it cannot be read ({error})", where=where) from error
+        if self._tokenizer.truncation or self._tokenizer.padding or is_random(self._tokenizer):
+            valid = "a tokenizer that gives all tokens of a text, always the same, and no more"
+            raise BundleRefused("it truncates, pads or has dropout", where=where, valid=valid)
         if (size := max(self._tokenizer.get_vocab().values(), default=-1) + 1) > vocab_size:
             valid = f"the model's {vocab_size}, or fewer"
             raise BundleRefused(f"it has {size} tokens", where=where, valid=valid)
-        self.vocab_size, self.start_token = vocab_size, start_token
+        self.vocab_size, self.start_token, self._where = vocab_size, start_token, where
         self._decoded = lru_cache(DECODED)(self._decode)
 
     def encode(self, text: str) -> list[int]:
@@ -40,7 +45,8 @@ class Tokenizer:
         A tokenizer may put a space before the first word.
         """
         try:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+            with panics_as_errors():
+                ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:
             raise InputError(
                 f"cannot be encoded ({error})", where="prompt", valid=self.describe(text)
@@ -56,7 +62,11 @@ class Tokenizer:
         return self._decoded(tuple(ids)) if len(ids) <= SHORT else self._decode(ids)
 
     def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        try:
+            with panics_as_errors():
+                text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        except Exception as error:
+            raise BundleError(f"it cannot decode tokens ({error})", where=self._where) from error
         return text
 
     def describe(self, text: str) -> str:
@@ -71,9 +81,27 @@ class Tokenizer:
     def knows(self, character: str) -> bool:
         """Whether a character survives encoding and decoding."""
         try:
-            return self.decode(self._tokenizer.encode(character, add_special_tokens=False).ids) == character
+            with panics_as_errors():
+                ids = self._tokenizer.encode(character, add_special_tokens=False).ids
+            return self.decode(ids) == character
         except Exception:
             return False
+
+
+def is_random(tokenizer: Any) -> bool:
+    """Whether a tokenizer of the `tokenizers` package gives a text other tokens each time (BPE dropout)."""
+    return bool(getattr(tokenizer.model, "dropout", None))
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """A panic of `tokenizers`, which is written in Rust, becomes an Exception: its own kind is none."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the tokenizer panics: {error}") from error
 
 
 class GrowingText:

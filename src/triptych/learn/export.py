@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import triptych
-from triptych.bundle import card, consistency, pictures, reader, weights, writer
+from triptych.bundle import card, consistency, pictures, reader, weights, wire, writer
 from triptych.bundle.manifest import (
     FORMAT_VERSION,
     README,
@@ -193,7 +193,7 @@ def write_graph(folder: Path, graph: Graph, model: ModelProto) -> GraphRecord:
         file=file,
         inputs=graph.inputs,
         outputs=graph.outputs,
-        operator_sets={opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
+        operator_sets={opset.domain or wire.ONNX: opset.version for opset in model.opset_import},
         engines=("onnxruntime",),
         row_buckets=(),
         parity=Parity(max_abs_error=0.0, max_ulp_error=0.0, tolerance=0.0, examples=0),

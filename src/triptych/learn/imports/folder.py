@@ -19,7 +19,7 @@ from torch import Tensor
 
 from triptych.bundle import digest
 from triptych.errors import BundleRefused, ConfigError, DataError, InputError
-from triptych.infer.text import Tokenizer
+from triptych.infer.text import Tokenizer, is_random, panics_as_errors
 from triptych.learn.export import export
 from triptych.learn.imports import gpt2
 from triptych.learn.imports.settings import GPT2Settings, parse
@@ -125,16 +125,19 @@ def read_tokenizer(file: Path, vocab_size: int) -> tuple[str, list[str]]:
     notes = []
     try:
         described = file.read_text("utf-8")
-        tokenizer = Described.from_str(described)
+        with panics_as_errors():
+            tokenizer = Described.from_str(described)
     except Exception as error:  # `tokenizers` raises Exception itself
         raise DataError(
             f"it cannot be read ({error})", where=str(file), valid="a file of the tokenizers package"
         ) from error
-    if tokenizer.truncation or tokenizer.padding:
+    if tokenizer.truncation or tokenizer.padding or is_random(tokenizer):
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        if is_random(tokenizer):
+            tokenizer.model.dropout = None
         described = tokenizer.to_str()
-        notes.append(f"{TOKENIZER} truncates or pads: the bundle's tokenizer does neither")
+        notes.append(f"{TOKENIZER} truncates, pads or has dropout: the bundle's tokenizer does nothing of it")
     try:
         strict = Tokenizer(described, vocab_size, where=str(file))
     except BundleRefused as error:
