@@ -35,6 +35,8 @@ import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_NAME = 100  # what is longer is no slip of the pen, and comparing it takes long
+
 
 class TriptychError(Exception):
     """Base of every error raised on purpose.
@@ -174,5 +176,5 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     >>> nearest("lerning_rate", ["learning_rate", "seed"])
     'did you mean `learning_rate`?'
     """
-    close = get_close_matches(name, list(valid), n=1)
+    close = get_close_matches(name, list(valid), n=1) if len(name) <= LONGEST_NAME else []
     return f"did you mean `{close[0]}`?" if close else ""

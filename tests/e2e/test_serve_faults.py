@@ -90,6 +90,19 @@ def test_a_killed_node_comes_back_on_its_port_and_leaves_no_orphans(start) -> No
     assert served.process.poll() is None
 
 
+def test_a_node_that_ended_in_order_is_replaced_by_one_that_hears(start) -> None:
+    served = start("--workers", "1")
+    before = served.sample(n=1, seed=3).content
+    (node,) = psutil.Process(served.process.pid).children()
+    node.terminate()
+    node.wait(30)
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        answer = client.post(
+            "/v1/models/vae/sample", json={"n": 1, "seed": 3}, headers={"accept": "application/x-npy"}
+        )
+    assert answer.content == before
+
+
 def test_sigterm_under_load_answers_what_was_accepted_and_exits_with_0(start) -> None:
     served = start("--workers", "1", "--set", "drain.delay_s=0.3")
     children = psutil.Process(served.process.pid).children(recursive=True)

@@ -16,6 +16,9 @@ import pytest
 SAMPLE, RUN, COMPLETE = "/v1/models/vae/sample", "/v1/models/vae/run/decode", "/v1/completions"
 
 
+INFER, IMAGES = "/v2/models/vae/infer", "/v1/images/generations"
+
+
 def connect(served, receive_bytes: int = 0) -> socket.socket:
     url = httpx.URL(served.url)
     connection = socket.socket()
@@ -63,6 +66,42 @@ BODIES = [
     (COMPLETE, b'{"model": "text", "prompt": "a", "temperature": 1e-300}', 200),
     (COMPLETE, b'{"model": "text", "prompt": "a", "suffix": null, "logit_bias": null}', 200),
 ]
+
+
+LONG, BIASES = b"te" * 45_000, b",".join(b'"%d": 1' % token for token in range(8000))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        (SAMPLE, b"[" * 40 + b'"' + b'\\"' * 40_000, {}),
+        (SAMPLE, b'{"%b": 1}' % LONG, {}),
+        (SAMPLE, b'{"condition": "%b"}' % LONG, {}),
+        (COMPLETE, b'{"model": "%b"}' % LONG, {}),
+        (COMPLETE, b'{"model": "text", "prompt": "%b", "n": 2}' % LONG, {}),
+        (COMPLETE, b'{"model": "text", "logit_bias": {%b}}' % BIASES, {}),
+        ("/v1/jobs", b'{"model": "%b"}' % LONG, {}),
+        (INFER, b"{}", {"inference-header-content-length": "9" * 5000}),
+        (IMAGES, b'{"model": "vae", "prompt": "%b"}' % (b"9" * 5000), {}),
+    ],
+    ids=range(9),
+)
+def test_a_body_meant_to_keep_the_server_busy_gets_a_short_no_at_once(served, path, body, headers) -> None:
+    headers = {"content-type": "application/json", **headers}
+    answer = served.client.post(path, content=body, headers=headers, timeout=2)
+    assert answer.status_code in (400, 404), answer.text[:200]
+    assert len(answer.content) < 5000
+
+
+def test_npy_rows_are_those_of_its_header_and_no_output_is_asked_for_twice(served) -> None:
+    shapes = "'shape': (1, 4), 'descr': '<f4', 'fortran_order': False, 'shape': (300, 4)"
+    header = f"{{{shapes}}}\n".encode()
+    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(300 * 16)
+    answer = served.client.post(RUN, content=body, headers={"content-type": "application/x-npy"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "body")
+    z = {"name": "z", "shape": [1, 4], "datatype": "FP32", "data": [0] * 4}
+    answer = served.client.post(INFER, json={"inputs": [z], "outputs": [{"name": "x"}] * 2})
+    assert (answer.status_code, "outputs" in answer.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(("path", "body", "status"), BODIES)

@@ -42,3 +42,25 @@ def test_npy_bytes_are_those_of_numpy_save(shape: tuple[int, ...], kind: str) ->
     assert as_npy(array) == file.getvalue()
     turned = array.T
     assert np.array_equal(from_npy(as_npy(turned)), turned)
+
+
+def with_header(header: str) -> bytes:
+    whole = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(whole).to_bytes(2, "little") + whole + bytes(16)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 99999999999999999999999), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 9000000000000), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, -4), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4), 'x': " + "-" * 5000 + "1}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': " + "(" * 900 + "1" + ")" * 900 + "}",
+        "__import__('os').abort()",
+    ],
+)
+def test_an_npy_header_that_means_harm_is_refused(header: str) -> None:
+    with pytest.raises(InputError, match="npy"):
+        from_npy(with_header(header))

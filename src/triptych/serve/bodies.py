@@ -12,6 +12,8 @@ import orjson
 from triptych.errors import InputError
 
 Array = np.ndarray
+# what numpy raises for a header that is no literal, nests too deep, or has sizes beyond 64 bits
+UNREADABLE = (ValueError, EOFError, OSError, SyntaxError, MemoryError, OverflowError, RecursionError)
 
 
 def as_json(value: object) -> bytes:
@@ -40,7 +42,7 @@ def from_npy(body: bytes) -> Array:
     """
     try:
         return np.load(io.BytesIO(body), allow_pickle=False)  # type: ignore[no-any-return]
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"is not a whole npy file ({error})", where="body", valid="the bytes of numpy.save"
         ) from error

@@ -93,6 +93,8 @@ def as_inference(body: InferBody, binary: bytes, outputs: Sequence[str]) -> Infe
             if name in part.parameters:
                 raise InputError("is not supported", where=f"{part.name}.parameters.{name}", valid="none")
     asked = body.outputs or [InferOutput(name=name) for name in outputs]
+    if len({output.name for output in asked}) < len(asked):
+        raise InputError("names one twice", where="outputs", valid="each at most once")
     for output in asked:
         if output.name not in outputs:
             raise InputError(f"there is no `{output.name}`", where="outputs", valid=", ".join(outputs))

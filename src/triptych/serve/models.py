@@ -240,6 +240,7 @@ def run(engine: Engine, works: Sequence[RunWork | InferWork]) -> list[Answer]:
     for number, work in enumerate(works):
         try:
             inputs = engine.check(graph.name, read_inputs(work))
+            check_rows(work, inputs)
         except InputError as error:
             answers[number] = Failure.of(error)
             continue
@@ -265,6 +266,13 @@ def read_inputs(work: RunWork | InferWork) -> dict[str, Any]:
         return {name.decode(): from_npy(body)}
     inputs: dict[str, Any] = msgspec.json.decode(work.body)
     return inputs
+
+
+def check_rows(work: RunWork | InferWork, inputs: Mapping[str, Array]) -> None:
+    """Raise InputError for an npy body of other rows than the node saw in its header, and held to limits."""
+    rows = len(next(iter(inputs.values())))
+    if isinstance(work, RunWork) and work.content_type == NPY and rows != work.rows:
+        raise InputError(f"has {rows} rows, and its header spoke of {work.rows}", where="body")
 
 
 def write_outputs(engine: Engine, work: RunWork | InferWork, outputs: Mapping[str, Array]) -> bytes:

@@ -53,6 +53,10 @@ class Limits(Section, frozen=True):
     json_depth: Annotated[Count, Meta(le=200, description="deepest nesting of a JSON body (400)")] = 32
     rows: Annotated[Count, Meta(description="most samples, or rows of input, of one request (400)")] = 256
     tokens: Annotated[Count, Meta(description="most tokens one request may ask for (400)")] = 4096
+    prompt_characters: Annotated[
+        Count,
+        Meta(description="most characters, or token ids, of a request's prompts times its choices (400)"),
+    ] = 131_072
     request_timeout_s: Annotated[
         Seconds,
         Meta(description="deadline when the Request-Timeout header names none, and its largest value (504)"),

@@ -28,12 +28,16 @@ class SampleWork(Work, frozen=True, tag="sample"):
 
 
 class RunWork(Work, frozen=True, tag="run"):
-    """Run `graph` on the inputs in `body` (JSON or npy: `content_type`). The answer is the HTTP body."""
+    """Run `graph` on the inputs in `body` (JSON or npy: `content_type`). The answer is the HTTP body.
+
+    `rows` is how many the node counted; of an npy body it saw the header alone.
+    """
 
     graph: str
     content_type: str
     body: bytes
     accept: str
+    rows: int
 
 
 class InferWork(Work, frozen=True, tag="infer"):

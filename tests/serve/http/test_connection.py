@@ -137,11 +137,118 @@ async def test_what_is_no_http_behind_a_request_harms_that_request_not():
 @pytest.mark.anyio
 async def test_nothing_is_offered_to_upgrade_to_and_the_request_is_answered():
     async with served() as (held, reader, writer):
-        writer.write(get("/", "Connection: Upgrade", "Upgrade: h2c"))
-        (await held.exchanges.get()).reply(200, b"plain", TEXT, [])
+        offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAM")
+        post = get("/b", *offer, "Content-Length: 4", method="POST")
+        writer.write(get("/a", *offer) + post + b"bo")
+        (await held.exchanges.get()).reply(200, b"", TEXT, [])
+        exchange = await held.exchanges.get()
+        body = asyncio.create_task(exchange.body())
+        writer.write(b"dy" + get("/c"))
+        assert await body == b"body"
+        exchange.reply(200, b"", TEXT, [])
+        assert (await held.exchanges.get()).path == "/c"
+        assert "HTTP/1.1 200" in await head(reader)
+        assert "HTTP/1.1 200" in await head(reader)
+
+
+CHUNKED, CLOSE = "Transfer-Encoding: chunked", "Connection: close"
+
+
+@pytest.mark.anyio
+async def test_a_header_may_end_between_two_reads_and_a_long_body_follow():
+    async with served() as (held, _, writer):
+        whole = get("/", "Content-Length: 200000", method="POST")
+        writer.write(whole[:-1])
+        await writer.drain()
+        while not any(connection._reader.begun for connection in held.connections):
+            await asyncio.sleep(0)
+        writer.write(whole[-1:] + b"x" * 200_000)
+        assert len(await (await held.exchanges.get()).body()) == 200_000
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("part", [b"X: " + b"y" * 2**16, b"x: y\r\n" * 2**13])
+async def test_what_is_neither_header_nor_body_has_its_limit(part: bytes):
+    async with served() as (held, _, writer):
+        writer.write(get("/", CHUNKED, method="POST") + b"2\r\n{}\r\n0\r\n")
+        body = asyncio.create_task((await held.exchanges.get()).body())
+        for _ in range(8):  # no line of them ends the trailers
+            writer.write(part)
+        with pytest.raises(Exception, match="65536"):
+            await body
+
+
+@pytest.mark.anyio
+async def test_a_request_whose_body_breaks_off_has_one_answer():
+    async with served() as (held, reader, writer):
+        writer.write(get("/", CHUNKED, method="POST") + b"no length\r\n")
+        exchange = await held.exchanges.get()
+        with pytest.raises(Exception, match="not HTTP") as caught:
+            await exchange.body()
+        exchange.refuse(caught.value)
         said = await reader.read()
-        assert said.startswith(b"HTTP/1.1 200")
-        assert b"connection: close" in said
+        assert (said.count(b"HTTP/1.1 "), said.count(b"HTTP/1.1 400")) == (1, 1)
+
+
+@pytest.mark.anyio
+async def test_a_request_that_was_answered_before_its_body_broke_off_is_not_answered_twice():
+    async with served() as (held, reader, writer):
+        writer.write(get("/", CHUNKED, method="POST"))
+        (await held.exchanges.get()).reply(404, b"", TEXT, [])
+        assert "404" in await head(reader)
+        writer.write(b"no length\r\n")
+        assert await reader.read() == b""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("behind", [b"GET /slow", b"GET / HTTP/1.1\r\nX: " + b"y" * 2**17, b"\0\r\n\r\n"])
+async def test_no_answer_is_torn_by_what_comes_behind_its_request(behind: bytes):
+    async with served(header_timeout_s=0.05) as (held, reader, writer):
+        writer.write(get("/"))
+        exchange = await held.exchanges.get()
+        await exchange.begin(200, TEXT, [])
+        writer.write(behind)
+        (connection,) = held.connections
+        while not connection._is_broken:
+            await asyncio.sleep(0)
+        await exchange.piece(b"whole", more=False)
+        said = await reader.read()
+        assert said.count(b"HTTP/1.1 ") == 1
+        assert said.endswith(b"5\r\nwhole\r\n0\r\n\r\n")
+
+
+@pytest.mark.anyio
+async def test_who_sends_on_after_a_refusal_can_still_read_it():
+    async with served() as (held, reader, writer):
+        writer.write(get("/", "Content-Length: 100000000", method="POST"))
+        exchange = await held.exchanges.get()
+        with pytest.raises(Exception, match="at most") as caught:
+            await exchange.body()
+        exchange.refuse(caught.value)
+        for _ in range(40):
+            writer.write(b"x" * 2**20)
+            await writer.drain()
+        assert b"at most" in await reader.read()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("request_bytes", "flaw"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"no Host"),
+        (get("/", "Host: y"), b"two Hosts"),
+        (get("/", version="2.0"), b"HTTP/2.0"),
+        (get("/", "Transfer-Encoding: gzip, chunked", method="POST"), b"transfer coding"),
+        (get("/", CHUNKED, version="1.0", method="POST"), b"transfer coding"),
+        (get("x:443", method="CONNECT"), b"tunnel"),
+    ],
+)
+async def test_what_the_rules_of_http_have_refused_is_refused(request_bytes: bytes, flaw: bytes):
+    async with served() as (_, reader, writer):
+        writer.write(request_bytes)
+        said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 400")
+        assert flaw in said
 
 
 @pytest.mark.anyio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import msgspec
 import pytest
@@ -35,6 +36,15 @@ def test_depth_counts_brackets_outside_of_strings(value: object) -> None:
     if deep:
         with pytest.raises(InputError, match="deeper"):
             check_depth(body, deep - 1)
+
+
+@pytest.mark.parametrize("part", [rb"\"", rb"\\", b"[],", b'"', b"[[[]]],", b"\\"])
+def test_no_body_takes_long_to_check(part: bytes) -> None:
+    body = b"[" * 40 + b'"' + part * (2**20 // len(part))
+    started_s = time.perf_counter()
+    with pytest.raises(InputError):
+        parse(body, SampleBody, max_depth=32)
+    assert time.perf_counter() - started_s < 1  # a few milliseconds; where it was quadratic, hours
 
 
 @given(st.binary(max_size=40))

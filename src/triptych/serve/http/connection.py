@@ -1,6 +1,6 @@
-"""One client's connection: HTTP/1.1 read by llhttp, exchanges answered in the order of their requests.
+"""One client's connection: exchanges answered in the order of their requests.
 
-Limits are kept here: the time and size of a header, a reader that takes nothing, a connection left idle.
+Limits are kept here: the time of a header, a reader that takes nothing, a connection left idle.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from collections import deque
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import unquote
-
-import httptools
 
 from triptych.serve.gateway import Gateway
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.refusal import Refusal, native_body
+from triptych.serve.http.request_reader import NoRequest, RequestReader
 from triptych.serve.settings import Http
 
-MAX_HEADER_BYTES = 64 * 1024
 LINGER_S = 1.0  # by this an idle connection outlives the listener: a request may be on its way
+REST_S = 2.0  # for this long a client may go on sending what will not be read, before it is cut off
 STATUS_LINE = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
@@ -47,16 +45,12 @@ class Connection(asyncio.Protocol):
     def __init__(self, responder: Responder, settings: Http, connections: set[Connection]) -> None:
         self._responder, self._settings, self._connections = responder, settings, connections
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(responder.gateway, self, self._arrived)
         self._transport: asyncio.Transport
-        self._reading: Exchange | None = None  # its header is here, its body not yet
         self._current: Exchange | None = None  # it is answered now
         self._next: deque[Exchange] = deque()  # pipelined behind it
-        self._begun = False  # a header is arriving
-        self._url, self._size = b"", 0
-        self._headers: dict[bytes, bytes] = {}
         self._is_closing = False  # when all that was read is answered
-        self._is_broken = False  # what still comes is not HTTP
+        self._is_broken = False  # what still comes is not HTTP, or comes too late, and is not read
         self._is_paused = False
         self._drained: asyncio.Future[None] | None = None  # set while the client takes nothing
         self._idle_since_s = 0.0
@@ -77,20 +71,12 @@ class Connection(asyncio.Protocol):
         """Read on; then it is the next request's turn, if none is being answered."""
         if self._is_broken:
             return
-        if self._reading is None:
-            end = data.find(b"\r\n\r\n")
-            self._size += len(data) if end < 0 else end
-            if self._size > MAX_HEADER_BYTES:
-                self._refuse(431, f"is larger than {MAX_HEADER_BYTES} bytes")
-                return
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._is_broken = True  # nothing is offered to change to; what follows is not read
-        except httptools.HttpParserError:
-            self._give_up_reading()
+            self._reader.feed(data)
+        except NoRequest as error:
+            self._give_up_reading(error.status, error.flaw)
             return
-        if self._begun and self._header_timer is None:
+        if self._reader.begun and self._header_timer is None:
             self._expect_header()
         if self._next:
             self._turn()
@@ -122,49 +108,6 @@ class Connection(asyncio.Protocol):
         self._release()
         self._turn()
 
-    # What the parser calls
-
-    def on_message_begin(self) -> None:
-        """A header begins to arrive."""
-        self._begun = True
-        self._url, self._headers = b"", {}
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the request's target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field; those behind the body are not read."""
-        if self._begun:
-            self._headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        """The header is here in time: the exchange begins."""
-        self._stop_header_timer()
-        self._begun, self._size = False, 0
-        parser = self._parser
-        path = httptools.parse_url(self._url).path.decode("ascii")
-        if "%" in path:
-            path = unquote(path)
-        is_11 = parser.get_http_version() != "1.0"
-        method = parser.get_method().decode("ascii")
-        exchange = Exchange(self._responder.gateway, self, method, path, self._headers)
-        exchange.is_chunkable = is_11
-        exchange.keep_alive = is_11 and parser.should_keep_alive() and not parser.should_upgrade()
-        self._reading = exchange
-        self._next.append(exchange)
-
-    def on_body(self, part: bytes) -> None:
-        """A part of the body."""
-        if self._reading is not None:
-            self._reading.feed(part)
-
-    def on_message_complete(self) -> None:
-        """The body is here."""
-        if self._reading is not None:
-            exchange, self._reading = self._reading, None
-            exchange.feed_end()
-
     # What exchanges call
 
     def write(self, data: bytes) -> None:
@@ -177,11 +120,11 @@ class Connection(asyncio.Protocol):
             return
         self._current = None
         if not exchange.keep_alive:
-            self._transport.close()
+            self._close()
         elif self._next:
             self._loop.call_soon(self._turn)
         elif self._is_closing:
-            self._transport.close()
+            self._close()
         else:
             self._rest()
 
@@ -211,6 +154,11 @@ class Connection(asyncio.Protocol):
             self._is_closing = True
         return self._closed
 
+    def _arrived(self, exchange: Exchange) -> None:
+        """A header came in time."""
+        self._stop_header_timer()
+        self._next.append(exchange)
+
     def _turn(self) -> None:
         """Answer the next request, unless one is being answered or the client takes nothing."""
         while self._next and self._current is None and self._drained is None:
@@ -229,7 +177,7 @@ class Connection(asyncio.Protocol):
 
     def _is_idle(self) -> bool:
         """Whether no request is being answered, and none has begun to arrive."""
-        return self._current is None and not self._next and not self._begun
+        return self._current is None and not self._next and not self._reader.begun
 
     def _close_idle(self) -> None:
         if self._is_idle():
@@ -261,7 +209,7 @@ class Connection(asyncio.Protocol):
             self._header_timer = None
 
     def _header_late(self) -> None:
-        self._refuse(408, f"was not here within {self._settings.header_timeout_s:g} s")
+        self._give_up_reading(408, f"was not here within {self._settings.header_timeout_s:g} s")
 
     def _expect_taking(self) -> None:
         left_bytes = self._transport.get_write_buffer_size()
@@ -282,26 +230,50 @@ class Connection(asyncio.Protocol):
         if drained is not None:
             drained.set_result(None)
 
-    def _give_up_reading(self) -> None:
-        """What came is not HTTP: whole requests before it are answered, then that is said, or just closed."""
-        self._is_broken, broken = True, self._reading
-        if broken is not None and self._next and self._next[-1] is broken:
-            self._next.pop()
-        if self._next or (self._current is not None and self._current is not broken):
-            self._is_closing = True
-            self._turn()
-        else:
-            self._refuse(400, "is not HTTP/1.1")
+    def _give_up_reading(self, status: int, flaw: str) -> None:
+        """What came is no request, or no end of one: that is said where nothing else is to be said before.
 
-    def _refuse(self, status: int, problem: str) -> None:
-        """What is not HTTP gets an answer in the shape of every other error, and is not read any further."""
+        A request whose body breaks off is answered with it; one that is answered already is not answered
+        twice; whole ones before are answered as if nothing had come behind them.
+        """
         self._stop_header_timer()
-        if self._transport.is_closing():
+        self._is_broken = self._is_closing = True
+        broken, self._reader.reading = self._reader.reading, None
+        if broken is not None and not broken.is_complete:
+            broken.break_off(Refusal(status, flaw, where="body"))
+        elif broken is None and self._current is None and not self._next:
+            self._refuse(status, flaw)
             return
-        body = native_body(Refusal(status, problem, where="header"), status)
+        if self._current is None and not self._next:
+            self._close()
+        else:
+            self._turn()
+
+    def _refuse(self, status: int, flaw: str) -> None:
+        """What is no request gets an answer in the shape of every other error."""
+        body = native_body(Refusal(status, flaw, where="header"), status)
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.write(self.head(status) + head % len(body) + body)
-        self._transport.close()
+        self._close()
+
+    def _close(self) -> None:
+        """Close, once what was written is sent.
+
+        A client that is still sending would be reset before it has read its answer: it is told that nothing
+        more comes, and has a moment to find out.
+        """
+        if self._transport.is_closing():
+            return
+        if self._reader.reading is None and not self._is_broken:
+            self._transport.close()
+            return
+        self._is_broken = True
+        self._next.clear()
+        self._pace()
+        self._transport.write_eof()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._idle_timer = self._loop.call_later(REST_S, self._transport.close)
 
 
 _date_s, _date = 0, b""

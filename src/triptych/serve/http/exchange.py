@@ -14,7 +14,7 @@ from triptych.errors import DeadlineExceeded, InputError
 from triptych.serve.gateway import Gateway
 from triptych.serve.http import media_types
 from triptych.serve.http.json_body import parse
-from triptych.serve.http.refusal import CLOSE, Headers, body_of, headers_of, status_of
+from triptych.serve.http.refusal import CLOSE, Headers, Refusal, body_of, headers_of, status_of
 from triptych.serve.http.request_body import RequestBody
 from triptych.serve.http.request_id import request_id
 from triptych.serve.work import JSON
@@ -245,6 +245,11 @@ class Exchange:
     def feed_end(self) -> None:
         """The body is here."""
         self._body.feed_end()
+
+    def break_off(self, error: Refusal) -> None:
+        """The rest of the request is none: its answer says so, if it needs the body, and is the last one."""
+        self.keep_alive = False
+        self._body.break_off(error)
 
     def leave(self) -> None:
         """The client went away."""

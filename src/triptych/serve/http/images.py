@@ -16,6 +16,8 @@ from triptych.serve.http.native import check_limit, queue
 from triptych.serve.http.schemas import Body, Seed, new_seed
 from triptych.serve.work import IMAGES, JSON, SampleWork
 
+MAX_DIGITS = 18  # of a label
+
 
 class ImagesBody(Body, frozen=True):
     """`POST /v1/images/generations`, as OpenAI describes it; `seed` is an addition."""
@@ -69,6 +71,7 @@ def as_condition(model: Model, prompt: str) -> dict[str, int] | None:
         raise InputError(
             "would have no effect: this model takes no condition", where="prompt", valid="an empty text"
         )
-    if not prompt.strip().isdecimal():
+    label = prompt.strip()
+    if not label.isdecimal() or len(label) > MAX_DIGITS:
         raise InputError(f"got {prompt[:80]!r}", where="prompt", valid=f"a label from 0 to {classes - 1}")
-    return {LABEL: int(prompt)}
+    return {LABEL: int(label)}

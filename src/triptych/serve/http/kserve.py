@@ -15,7 +15,7 @@ from triptych.errors import InputError, NotFoundError
 from triptych.serve import kserve
 from triptych.serve.catalog import Model
 from triptych.serve.http.exchange import Exchange
-from triptych.serve.http.json_body import check_depth, parse
+from triptych.serve.http.json_body import parse
 from triptych.serve.http.native import check_limit, queue, watch_task
 from triptych.serve.http.openai import as_works
 from triptych.serve.http.refusal import Headers, encode
@@ -26,6 +26,7 @@ from triptych.serve.work import JSON, KSERVE, InferWork, SampleWork
 
 OCTETS = "application/octet-stream"
 LENGTH = b"inference-header-content-length"
+MAX_DIGITS = 18
 SAMPLE = "sample"
 FORM_PARAMETERS = ("graph", "binary_data_output")  # what says how, not what
 TEXT_INPUT = {"name": "text_input", "datatype": kserve.BYTES, "shape": [-1]}
@@ -129,13 +130,11 @@ def read_body(exchange: Exchange) -> tuple[InferBody, bytes]:
     exchange.content_type((JSON, OCTETS))
     whole, depth = exchange.whole_body(), exchange.gateway.settings.limits.json_depth
     length = exchange.headers.get(LENGTH)
-    if length is not None and (not length.isdigit() or int(length) > len(whole)):
+    if length is not None and (not length.isdigit() or len(length) > MAX_DIGITS or int(length) > len(whole)):
         got, valid = length.decode("latin-1"), f"at most the body's {len(whole)} bytes"
         raise InputError(f"got `{got}`", where="Inference-Header-Content-Length", valid=valid)
     size = len(whole) if length is None else int(length)
-    body = parse(whole[:size], InferBody, depth)
-    check_depth(whole[:size], depth)
-    return body, whole[size:]
+    return parse(whole[:size], InferBody, depth), whole[size:]
 
 
 def choose(model: Model, names: list[str], parameters: kserve.Parameters) -> GraphRecord:

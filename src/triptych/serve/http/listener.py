@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 
-SO_ATTACH_FILTER = 26  # linux/socket.h
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # linux/socket.h
 DROP = struct.pack("=HBBI", 0x06, 0, 0, 0)  # one instruction of BPF: return 0, keep no byte of the packet
 LOOK_EVERY_S = 0.001
 LONGEST_S = 1.0
@@ -23,6 +23,14 @@ def refuse_new(listener: socket.socket) -> None:
     """From now on the kernel lets nobody in; who is in its backlog stays there."""
     program = ctypes.create_string_buffer(DROP, len(DROP))
     listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+def admit_new(listener: socket.socket) -> None:
+    """Let everybody in: the socket is the root's, and outlives a process that closed it to new ones."""
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    except FileNotFoundError:
+        return  # it was open to all
 
 
 async def close_to_new(listener: socket.socket) -> None:

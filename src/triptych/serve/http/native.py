@@ -14,7 +14,7 @@ from triptych.bundle.continuation import Continuation
 from triptych.errors import InputError
 from triptych.serve.catalog import Model
 from triptych.serve.http.exchange import Exchange
-from triptych.serve.http.json_body import check_depth, parse
+from triptych.serve.http.json_body import parse
 from triptych.serve.http.refusal import Headers, encode
 from triptych.serve.http.schemas import RunBody, SampleBody, new_seed
 from triptych.serve.http.streaming import collect
@@ -96,13 +96,11 @@ def run(exchange: Exchange, name: str, graph_name: str) -> None:
         rows = npy_rows(body)
         body = graph.inputs[0].name.encode() + b"\n" + body
     else:
-        depth = gateway.settings.limits.json_depth
-        inputs = parse(body, RunBody, depth).inputs
-        check_depth(body, depth)
+        inputs = parse(body, RunBody, gateway.settings.limits.json_depth).inputs
         rows = json_rows(inputs)
         body = encode(inputs)
     check_limit("rows", rows, gateway.settings.limits.rows)
-    work = RunWork(name, graph_name, kind, body, accept)
+    work = RunWork(name, graph_name, kind, body, accept, rows)
     reply = partial(exchange.reply, 200, content_type=accept, headers=model.headers)
     queue(exchange, work, rows, (name, graph_name), reply)
 

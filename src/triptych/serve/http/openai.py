@@ -112,6 +112,7 @@ def as_works(
     check_limit("n", n * len(prompts), limits.rows)
     check_limit("max_tokens", max_tokens, limits.tokens)
     check_limit("n times max_tokens", n * len(prompts) * max_tokens, limits.tokens)
+    check_limit("prompt", n * sum(map(len, prompts)), limits.prompt_characters)
     asked = Continuation(
         prompt="",
         max_tokens=max_tokens,

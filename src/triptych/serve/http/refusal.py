@@ -52,6 +52,7 @@ NAMES = {
     507: "insufficient_storage",
 }
 RETRY_AFTER_S = 1
+MAX_CHARACTERS = 1000  # of each part of an error
 CLOSE = (b"connection", b"close")
 OPENAI_PATHS = ("/v1/completions", "/v1/images/generations", "/v1/models")
 KSERVE_PATHS = ("/v2/health/", "/v2/models/", "/v2/repository/")
@@ -92,7 +93,12 @@ def describe(error: Exception) -> tuple[str, str, str]:
     message = f"{error.problem}; valid: {error.valid}" if error.valid else error.problem
     if error.where:
         message = f"{error.where}: {message}"
-    return message, error.where, error.remedy
+    return clipped(message), clipped(error.where), clipped(error.remedy)
+
+
+def clipped(text: str) -> str:
+    """The beginning of a text that is long: nobody is sent all of his own request back."""
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
 
 
 def body_of(error: Exception, status: int, path: str) -> bytes:

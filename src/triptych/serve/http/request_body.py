@@ -18,13 +18,14 @@ class RequestBody:
         is_whole: whether all of it is here.
     """
 
-    __slots__ = ("_bytes", "_headers", "_is_too_large", "_limit_bytes", "_waiter", "is_whole")
+    __slots__ = ("_broken", "_bytes", "_headers", "_is_too_large", "_limit_bytes", "_waiter", "is_whole")
 
     def __init__(self, headers: dict[bytes, bytes], limit_bytes: int) -> None:
         self.is_whole = False
         self._headers, self._limit_bytes = headers, limit_bytes
         self._bytes: bytes | bytearray = b""
         self._is_too_large = False
+        self._broken: Refusal | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def feed(self, part: bytes) -> None:
@@ -46,13 +47,20 @@ class RequestBody:
         self.is_whole = True
         self._wake()
 
+    def break_off(self, error: Refusal) -> None:
+        """What came is no part of a body: whoever wants it is told so."""
+        self._broken = error
+        self._wake()
+
     def cancel(self) -> None:
         """The rest will never come: whoever waits for it is cancelled."""
         if self._waiter is not None:
             self._waiter.cancel()
 
     def check_length(self) -> None:
-        """Raise Refusal: 411 without a length, 413 when it is, or says it will be, too large."""
+        """Raise Refusal: 411 without a length, 413 when too large or by its length, or why it broke off."""
+        if self._broken is not None:
+            raise self._broken
         length = self._headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in self._headers:
             raise Refusal(

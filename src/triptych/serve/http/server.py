@@ -10,7 +10,7 @@ from functools import partial
 
 from triptych.serve.http.app import App
 from triptych.serve.http.connection import Connection
-from triptych.serve.http.listener import close_to_new
+from triptych.serve.http.listener import admit_new, close_to_new
 from triptych.serve.settings import Http
 from triptych.serve.supervise.spec import Exit, Shutdown
 
@@ -27,6 +27,7 @@ class HttpChild:
     @classmethod
     async def start(cls, app: App, settings: Http, listener: socket.socket) -> HttpChild:
         """Accept connections from now on."""
+        admit_new(listener)
         child = cls(app, listener)
         connect = partial(Connection, app, settings, child._connections)
         loop = asyncio.get_running_loop()
@@ -45,11 +46,12 @@ class HttpChild:
     async def stop(self, shutdown: Shutdown) -> Exit:
         """Close the listener, give requests in flight at most `shutdown` seconds, then cut them off.
 
-        Whoever was let in before is answered: the listener takes no one new, then its backlog is emptied.
+        On a drain whoever was let in before is answered: the listener takes no one new, then its backlog is
+        emptied. Else another part of the node gave up: who is in the backlog waits for the next node.
         """
         if self._exited.done():
             return await self.wait()
-        if shutdown != "brutal_kill":
+        if shutdown != "brutal_kill" and self._app.gateway.is_draining:
             await close_to_new(self._listener)
         self._server.close()
         if shutdown != "brutal_kill":

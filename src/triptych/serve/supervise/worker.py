@@ -81,6 +81,7 @@ class Kind(IntEnum):
     EVENTS = 69
 
 
+DRAIN_S = 0.05  # streams that join may keep those that are open waiting for this long
 BEAT_S = 0.25  # a worker whose steps bring no events says this often that it is alive
 
 encode = msgspec.msgpack.encode
@@ -106,11 +107,12 @@ class Worker:
             return
 
     def _drain(self) -> None:
-        """Handle waiting frames; at most one batch, so that open streams get their step."""
+        """Handle waiting frames; at most one batch, and not for long, so that open streams get their step."""
         frame = self._channel.receive(wait=not self._open)
+        until_s = time.monotonic() + DRAIN_S
         while frame is not None:
             self._handle(frame)
-            if frame.kind == Kind.BATCH and self._open:
+            if self._open and (frame.kind == Kind.BATCH or time.monotonic() > until_s):
                 return
             frame = self._channel.receive(wait=False)
 

@@ -1,0 +1,128 @@
+"""Requests out of the bytes of one connection: HTTP/1.1 as llhttp reads it, within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import httptools
+
+from triptych.serve.gateway import Gateway
+from triptych.serve.http.exchange import Client, Exchange
+from triptych.serve.http.request_head import HOST, flaw_of, path_of, without_offer
+
+MAX_HEADER_BYTES = 64 * 1024  # also of whatever else is neither header nor body: trailers, chunk extensions
+TOO_LONG = f"is larger than {MAX_HEADER_BYTES} bytes"
+
+
+class NoRequest(Exception):
+    """What came is no request, or no end of one: why, and the status that says so."""
+
+    def __init__(self, status: int, flaw: str) -> None:
+        super().__init__(flaw)
+        self.status, self.flaw = status, flaw
+
+
+class RequestReader:
+    """Reads requests; each is an exchange of `client` once its header is here, and its body follows.
+
+    Args:
+        on_request: called with each.
+
+    Attributes:
+        begun: whether a header is arriving.
+        reading: the exchange whose header is here, and whose body is not yet.
+    """
+
+    def __init__(self, gateway: Gateway, client: Client, on_request: Callable[[Exchange], None]) -> None:
+        self.begun = False
+        self.reading: Exchange | None = None
+        self._gateway, self._client, self._on_request = gateway, client, on_request
+        self._parser = httptools.HttpRequestParser(self)
+        self._flaw = "is not HTTP/1.1"
+        self._unused = 0  # bytes that came since a header, a body, or a part of one was whole
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+
+    def feed(self, data: bytes) -> None:
+        """Read on.
+
+        Raises: NoRequest; what comes later cannot be read either.
+        """
+        begins = self.reading is None and not self._unused
+        self._unused += len(data)
+        if begins and data.find(b"\r\n\r\n") > MAX_HEADER_BYTES:
+            raise NoRequest(431, TOO_LONG)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            raise NoRequest(400, self._flaw) from error
+        if self._unused > MAX_HEADER_BYTES:
+            raise NoRequest(431, TOO_LONG)
+
+    def _parse(self, data: bytes) -> None:
+        """Have llhttp read; nothing is offered to upgrade to: a request that asks for it is read without."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                parser, self._parser = self._parser, httptools.HttpRequestParser(self)
+                version = parser.get_http_version()
+                head = without_offer(parser.get_method(), self._url, version, self._headers)
+                data = head + data[offer.args[0] :]
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """A header begins to arrive."""
+        self.begun = True
+        self._url, self._headers = b"", {}
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field; those behind the body are not read."""
+        if self.begun:
+            name = name.lower()
+            if name == HOST and HOST in self._headers:
+                self._refuse("has two Hosts")
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        """The header is here: the exchange begins."""
+        parser = self._parser
+        method = parser.get_method().decode("ascii")
+        if parser.should_upgrade():
+            if method == "CONNECT":
+                self._refuse("asks for a tunnel")
+            return  # it is read once more, without that
+        self.begun, self._unused = False, 0
+        version = parser.get_http_version()
+        if flaw := flaw_of(version, self._headers):
+            self._refuse(flaw)
+        exchange = Exchange(self._gateway, self._client, method, path_of(self._url), self._headers)
+        exchange.is_chunkable = version != "1.0"
+        exchange.keep_alive = exchange.is_chunkable and parser.should_keep_alive()
+        self.reading = exchange
+        self._on_request(exchange)
+
+    def on_body(self, part: bytes) -> None:
+        """A part of the body."""
+        self._unused = 0
+        if self.reading is not None:
+            self.reading.feed(part)
+
+    def on_message_complete(self) -> None:
+        """The body is here."""
+        if self.reading is not None:
+            self._unused = 0
+            exchange, self.reading = self.reading, None
+            exchange.feed_end()
+
+    def _refuse(self, flaw: str) -> NoReturn:
+        """End the parser's run: what it has read is no request."""
+        self._flaw = flaw
+        raise ValueError(flaw)
