@@ -23,7 +23,8 @@ def held(settings: Settings) -> Iterator[tuple[Settings, str]]:
 
     The library opens sockets of its own and cannot be handed one. So the one here is bound and does not
     listen, and the node's shares its port: `SO_REUSEPORT`, set only after it was bound, or it would share
-    the port with whoever has it already.
+    the port with whoever has it already. For as long as it is held, only this user's processes that ask for
+    that can share it.
 
     Yields: the settings, with the port that was chosen, and the address to listen on; empty without gRPC.
 
@@ -37,7 +38,8 @@ def held(settings: Settings) -> Iterator[tuple[Settings, str]]:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as holder:
         try:
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.bind((host, settings.grpc.port))
+            holder.bind((host, settings.grpc.port))  # beside old connections (REUSEADDR), and nothing else
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         except OSError as error:
             raise ConfigError(
@@ -63,7 +65,7 @@ def check_packages() -> None:
                 f"needs {package}, which is not installed",
                 where="grpc.port",
                 valid="-1: no gRPC",
-                remedy="pip install 'triptych[grpc]'",
+                remedy="install it with pip install 'triptych[grpc]'",
             )
 
 

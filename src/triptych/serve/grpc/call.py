@@ -18,6 +18,7 @@ from triptych.serve.ticket import RESOLUTION_S
 
 TAKEN = ("authorization", "x-request-id")  # what of a call's metadata HTTP knows as headers
 GIVEN = (b"retry-after", b"triptych-")  # what of an answer's headers begins like that is metadata
+NEAR_S = 0.1  # a client that gives up so shortly before its deadline does so because of that
 Metadata = list[tuple[str, str]]
 
 
@@ -102,14 +103,14 @@ class Call(Exchange):
     async def answer_of(self, respond: Callable[[Exchange], None]) -> Answer:
         """What `respond` answers. Cancelled, it frees what is being done for it.
 
-        The client's own deadline cancels it too; the gateway's of the same moment does then what is to be
-        done, and counts it as such.
+        The client's deadline cancels it too, earlier than it is here by the time the message took. Then the
+        gateway's deadline does what is to be done, and counts it as one.
         """
         respond(self)
         try:
             return await self.answered
         except asyncio.CancelledError:
-            if time.monotonic() < self.deadline_s - RESOLUTION_S:
+            if time.monotonic() < self.deadline_s - NEAR_S:
                 self.leave()
             raise
 
