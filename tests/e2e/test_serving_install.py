@@ -93,3 +93,12 @@ def test_a_verb_that_needs_the_learn_extra_says_so(python: Path, verb: str, tmp_
     assert done.returncode == 2
     assert "triptych[learn]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_server_that_is_to_speak_grpc_says_what_that_needs(python: Path, bundle: Path) -> None:
+    command = [python, "-m", "triptych", "serve", bundle, "--port", "0", "--set", "grpc.port=0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'triptych[grpc]'" in done.stderr
+    assert "Traceback" not in done.stderr

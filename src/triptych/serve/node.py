@@ -46,13 +46,15 @@ class NodeCall(msgspec.Struct, frozen=True):
     """What the root tells the node: settings, bundle folders (none: the workers are elsewhere), and two file
     descriptors.
 
-    `listener` is the listening socket; `ready`, if any, gets a line once requests are answered.
+    `listener` is the listening socket; `ready`, if any, gets a line once requests are answered. `grpc` is the
+    address of gRPC, empty for none.
     """
 
     settings: Settings
     bundles: list[str]
     listener: int
     ready: int | None = None
+    grpc: str = ""
 
 
 def main(call: object) -> int:
@@ -66,7 +68,7 @@ class Node:
     """The parts of a node, and their life."""
 
     def __init__(self, call: NodeCall) -> None:
-        self._settings, self._ready = call.settings, call.ready
+        self._settings, self._ready, self._grpc = call.settings, call.ready, call.grpc
         self._is_up = False
         self._listener = socket.socket(fileno=call.listener)
         self._metrics = Metrics()
@@ -166,7 +168,14 @@ class Node:
         return TaskChild(JobRunner(self._gateway, source, settings).run(), "jobs")
 
     async def _start_http(self) -> Child:
-        return await HttpChild.start(App(self._gateway), self._settings.http, self._listener)
+        http = await HttpChild.start(App(self._gateway), self._settings.http, self._listener)
+        if not self._grpc:
+            return http
+        from triptych.serve.grpc.server import GrpcChild
+
+        both = await GrpcChild.start(App(self._gateway), self._grpc, http)
+        log.info("gRPC at %s", self._grpc)
+        return both
 
     def _on_event(self, event: Event) -> None:
         log_event(event)

@@ -19,6 +19,7 @@ import msgspec
 
 from triptych.bundle import reader
 from triptych.errors import ConfigError, ServeError
+from triptych.serve.grpc import address as grpc_address
 from triptych.serve.jobs.lane import with_place
 from triptych.serve.logs import log_event, start_logging
 from triptych.serve.settings import Http, Settings
@@ -37,11 +38,11 @@ def serve(bundles: Sequence[Path], settings: Settings, announce: Callable[[str],
     `settings.jobs.broker`.
 
     Args:
-        announce: called with the URL once requests are answered.
+        announce: called with each URL once requests are answered.
 
     Raises:
         BundleError: a bundle is missing or damaged.
-        ConfigError: the address cannot be listened on, or a bundle cannot be computed as asked for.
+        ConfigError: an address cannot be listened on, or a bundle cannot be computed as asked for.
         ServeError: the node did not start, or died too often.
     """
     start_logging(settings.log)
@@ -49,10 +50,9 @@ def serve(bundles: Sequence[Path], settings: Settings, announce: Callable[[str],
     names = [reader.read(folder).manifest.name for folder in bundles]
     if len(set(names)) < len(names):
         raise ConfigError(f"got {', '.join(names)}", where="bundles", valid="bundles of different names")
-    with listen(settings.http) as listener:
-        return asyncio.run(
-            Root([str(folder.resolve()) for folder in bundles], settings, listener).run(announce)
-        )
+    folders = [str(folder.resolve()) for folder in bundles]
+    with listen(settings.http) as listener, grpc_address.held(settings) as (settings, grpc):
+        return asyncio.run(Root(folders, settings, listener, grpc).run(announce))
 
 
 def listen(http: Http) -> socket.socket:
@@ -72,10 +72,14 @@ def listen(http: Http) -> socket.socket:
 
 
 class Root:
-    """The node's keeper."""
+    """The node's keeper.
 
-    def __init__(self, bundles: list[str], settings: Settings, listener: socket.socket) -> None:
-        self._bundles, self._settings, self._listener = bundles, settings, listener
+    Args:
+        grpc: the address of gRPC, held for the node; empty for none.
+    """
+
+    def __init__(self, bundles: list[str], settings: Settings, listener: socket.socket, grpc: str) -> None:
+        self._bundles, self._settings, self._listener, self._grpc = bundles, settings, listener, grpc
         self._node: ProcessChild | None = None
         self._stop = asyncio.Event()
         self._is_first = True
@@ -95,6 +99,8 @@ class Root:
         if not (await try_way(self._bundles, self._settings, self._stop) and await self._first_start()):
             return 0 if self._node is None else self._code(self._node)
         announce(self.url)
+        if self._grpc:
+            announce(f"grpc://{self._grpc}")
         drain = self._settings.drain
         shutdown_s = (
             drain.delay_s + 4 * drain.shutdown_s + MARGIN_S
@@ -156,9 +162,13 @@ class Root:
             "bundles": self._bundles,
             "listener": listener,
             "ready": ready,
+            "grpc": self._grpc,
         }
         descriptors = [listener] if ready is None else [listener, ready]
-        return await spawn("triptych.serve.node:main", call, name="node", pass_fds=descriptors)
+        environment = grpc_address.environment() if self._grpc else None
+        return await spawn(
+            "triptych.serve.node:main", call, name="node", pass_fds=descriptors, environment=environment
+        )
 
     def _on_signal(self) -> None:
         """The first signal drains, the second stops now."""

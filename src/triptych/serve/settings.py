@@ -46,6 +46,15 @@ class Http(Section, frozen=True):
     backlog: Annotated[Count, Meta(description="connections that may wait to be accepted")] = 2048
 
 
+class Grpc(Section, frozen=True):
+    """The V2 inference protocol over gRPC, beside HTTP and with the same limits."""
+
+    port: Annotated[
+        int,
+        Meta(ge=-1, le=65535, description="port to listen on, at http.host; 0 takes a free one, -1: no gRPC"),
+    ] = -1
+
+
 class Limits(Section, frozen=True):
     """What one request may ask for."""
 
@@ -171,6 +180,7 @@ class Settings(Section, frozen=True):
     """All of them."""
 
     http: Http = Http()
+    grpc: Grpc = Grpc()
     limits: Limits = Limits()
     workers: Workers = Workers()
     queue: Queue = Queue()

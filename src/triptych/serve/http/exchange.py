@@ -44,6 +44,23 @@ class Client(Protocol):
         """The answer of `exchange` is complete."""
 
 
+class Nobody:
+    """The client of an exchange whose answer goes another way than over a connection of HTTP."""
+
+    def write(self, data: bytes) -> None:
+        """Nowhere."""
+
+    def head(self, status: int) -> bytes:
+        """None."""
+        return b""
+
+    async def drain(self) -> None:
+        """At once."""
+
+    def end(self, exchange: Exchange) -> None:
+        """Nothing to be done."""
+
+
 class Exchange:
     """A request on its way to its one answer.
 

@@ -21,7 +21,7 @@ from triptych.serve.brokers.broker import Source
 from triptych.serve.brokers.job import Lease
 from triptych.serve.gateway import Gateway
 from triptych.serve.http.app import ROUTES
-from triptych.serve.http.exchange import Exchange
+from triptych.serve.http.exchange import Exchange, Nobody
 from triptych.serve.http.refusal import Headers
 from triptych.serve.http.routing import Router
 from triptych.serve.jobs.failures import encode_failure
@@ -60,23 +60,6 @@ class JobExchange(Exchange):
         """Keep the error."""
         if not self.answered.done():
             self.answered.set_exception(error)
-
-
-class Nobody:
-    """The client of a job."""
-
-    def write(self, data: bytes) -> None:
-        """Nowhere."""
-
-    def head(self, status: int) -> bytes:
-        """None."""
-        return b""
-
-    async def drain(self) -> None:
-        """At once."""
-
-    def end(self, exchange: Exchange) -> None:
-        """Nothing to be done."""
 
 
 class JobRunner:
