@@ -60,7 +60,7 @@ class Echo:
         self.piece_s, self.deaths = 0.0, 0
 
     async def run(self, payloads, *, deadline_s=None):
-        bodies = [msgspec.msgpack.decode(payload)[-2] for payload in payloads]
+        bodies = [msgspec.msgpack.decode(payload, type=RunWork).body for payload in payloads]
         self.seen += bodies
         await self.go.wait()
         if b"refuse" in bodies:
@@ -162,7 +162,7 @@ class Spread:
 
     async def ask(self, body, timeout_s=60.0):
         """What a batch of one is answered."""
-        payload = msgspec.msgpack.encode(RunWork(MODEL, "decode", "", body, ""))
+        payload = msgspec.msgpack.encode(RunWork(MODEL, "decode", "", body, "", 1))
         (answer,) = await self.fleet.generation.pool.run([payload], deadline_s=time.monotonic() + timeout_s)
         return answer
 
@@ -175,7 +175,7 @@ class Spread:
     async def submit(self, body, timeout_s=60.0):
         """What a request that the pipeline batches is answered."""
         answer = asyncio.get_running_loop().create_future()
-        work, deadline_s = RunWork(MODEL, "decode", "", body, ""), time.monotonic() + timeout_s
+        work, deadline_s = RunWork(MODEL, "decode", "", body, "", 1), time.monotonic() + timeout_s
         self.gateway.submit(work, rows=1, key=(), deadline_s=deadline_s, done=answer.set_result)
         outcome = await answer
         if isinstance(outcome, Exception):
