@@ -401,13 +401,16 @@ def test_sigterm_under_load_answers_what_was_accepted_refuses_the_rest_and_exits
 
 def test_a_killed_node_comes_back_on_its_port(start) -> None:
     served = start("--workers", "1", *ON)
-    with grpc.insecure_channel(address(served)) as channel:
+    where = address(served)
+    with grpc.insecure_channel(where) as channel:
         stub = GRPCInferenceServiceStub(channel)
         before = stub.ModelInfer(sampling())
         node = psutil.Process(served.workers()[0]["pid"]).parent()
         assert node is not None
         node.kill()
         psutil.wait_procs([node], timeout=5)
+    with grpc.insecure_channel(where) as channel:  # the old one's connection was reset
+        stub = GRPCInferenceServiceStub(channel)
         again = stub.ModelInfer(sampling(), wait_for_ready=True, timeout=30)
     assert again == before
     assert served.process.poll() is None
