@@ -63,8 +63,12 @@ class GrpcChild:
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:
-    """What the library is told: the limits that HTTP has too."""
+    """What the library is told: the limits that HTTP has too, and no compression.
+
+    Not all its versions look at a message's size before they unpack it.
+    """
     return [
+        ("grpc.compression_enabled_algorithms_bitset", 1),  # 1: none
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", settings.limits.body_bytes),
         ("grpc.max_connection_idle_ms", round(settings.http.keep_alive_s * 1000)),
