@@ -27,10 +27,8 @@ from triptych.bundle.wire import ONNX
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 MAX_ROWS, MAX_NAME_LENGTH, MAX_ELEMENTS = 65_536, 200, 2**31
-MAX_ROW_ELEMENTS, MAX_BATCH_ELEMENTS = (
-    2**30,
-    2**28,
-)  # numbers that are made room for; batches have few or small rows
+# Numbers that are made room for: of one row, and of a batch, whose rows are small.
+MAX_ROW_ELEMENTS, MAX_BATCH_ELEMENTS = 2**30, 2**28
 BATCH, LEARNED = "batch", "learned"
 CACHE_DTYPES = {"f32": "float32", "f16": "float16", "int8": "int8"}  # by precision
 

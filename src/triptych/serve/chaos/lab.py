@@ -27,6 +27,7 @@ from triptych.serve.chaos.trial import Trial
 T = TypeVar("T")
 DEATH_SEEN_S, CAPACITY_BACK_S = 0.05, 2.0
 LOGGED_S = 2.0  # by then a line has come through the server's log
+DONE_S = 30.0  # by then every job has ended
 COMPARED = 20  # results of jobs with the direct route
 
 
@@ -217,8 +218,14 @@ class Lab:
             f"{count} requests, {len(errors)} errors{invariants.first(errors)}",
         )
 
+    def take_over(self, jobs: JobLoad, store: str) -> None:
+        """Have another server take over `store`; the clients of `jobs` go on with it."""
+        jobs.server = self.serve_jobs(store)
+        jobs.wait_for(20)
+
     def all_done(self, jobs: JobLoad, *, but: Collection[int] = ()) -> None:
-        """Every accepted job was done, `but` those of these seeds."""
+        """Every accepted job is done in the end, `but` those of these seeds."""
+        jobs.finish(DONE_S * self.stage.patience)
         ends = {seed: said["status"] for seed, said in jobs.ended.items() if seed not in but}
         undone = {seed: status for seed, status in ends.items() if status != "done"}
         told = f"{len(jobs.ended)} of {len(jobs.accepted)} ended, not done: {undone}"

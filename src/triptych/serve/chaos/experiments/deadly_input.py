@@ -6,8 +6,6 @@ from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
 
-DONE_S = 30.0
-
 
 def run(lab: Lab) -> None:
     """Send it in a crowd: the innocents are answered, it is given up after three deaths."""
@@ -38,10 +36,9 @@ def on_jobs(lab: Lab) -> None:
         jobs.wait_for(lab.chance.randrange(10, 40))
         lab.check("the deadly job is accepted", jobs.submit(Fault.ABORT) == 202)
         jobs.wait_for(40)
-    jobs.finish(DONE_S * lab.stage.patience)
+    lab.all_done(jobs, but={Fault.ABORT})
     end = jobs.ended.get(Fault.ABORT, {})
     lab.check("it is dead", end.get("status") == "dead", end)
-    lab.all_done(jobs, but={Fault.ABORT})
     died = lab.deaths(server, past, 3)
     lab.check("three workers died of it, or one more", 3 <= len(died) <= 4, died)
     lab.all_back(server)

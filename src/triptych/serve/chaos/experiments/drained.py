@@ -8,7 +8,7 @@ import time
 from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.lab import Lab
 
-DRAIN_DELAY_S, DONE_S = 0.2, 30.0
+DRAIN_DELAY_S = 0.2
 
 
 def run(lab: Lab) -> None:
@@ -37,9 +37,7 @@ def on_jobs(lab: Lab) -> None:
             server.send_signal(signal.SIGTERM)
             code = lab.ended(server, planned=True)
             lab.check("it ends with 0", code == 0, f"exit code {code}")
-            jobs.server = lab.serve_jobs(store)
-            jobs.wait_for(20)
-        jobs.finish(DONE_S * lab.stage.patience)
+            lab.take_over(jobs, store)
         lab.all_done(jobs)
 
 

@@ -10,7 +10,7 @@ from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.server import Server
 
 NODE_BACK_S = 5.0
-ORPHANS_S, DONE_S = 1.0, 30.0
+ORPHANS_S = 1.0
 
 
 def run(lab: Lab) -> None:
@@ -65,9 +65,7 @@ def on_jobs(lab: Lab) -> None:
             orphans = process.wait_gone(tree, ORPHANS_S * lab.stage.patience)
             lab.check("no orphan outlives the root by a second", not orphans, orphans)
             lab.ended(server, planned=False)
-            jobs.server = lab.serve_jobs(store)
-            jobs.wait_for(20)
-        jobs.finish(DONE_S * lab.stage.patience)
+            lab.take_over(jobs, store)
         lab.all_done(jobs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.lab import Lab
 
-EVERY_S, DONE_S = 2.0, 30.0
+EVERY_S = 2.0
 
 
 def run(lab: Lab) -> None:
@@ -33,7 +33,6 @@ def on_jobs(lab: Lab) -> None:
             blow = lab.strike(server, lab.chance.choice(server.worker_pids()))
             lab.check(f"pid {blow.pid} is replaced", lab.recovers(server, blow))
         jobs.wait_for(20)
-    jobs.finish(DONE_S * lab.stage.patience)
     lab.all_done(jobs)
     lab.deaths_in_time()
 
