@@ -189,6 +189,15 @@ def test_a_token_is_asked_for(start) -> None:
     assert served.client.get("/livez").status_code == 200
 
 
+def test_secrets_are_shown_to_nobody_who_asks_for_the_settings(start) -> None:
+    url = "amqp://someone:hush@127.0.0.1:9/x"  # nobody answers there
+    served = start("--workers", "1", "--broker", url, "--set", "http.token=hush")
+    answer = served.client.get("/v2", headers={"authorization": "Bearer hush"})
+    assert answer.json()["settings"]["jobs"]["broker"] == "***"
+    assert "hush" not in answer.text
+    assert "hush" not in served.log.read_text()
+
+
 def run_serve(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "triptych", "serve", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
@@ -233,7 +242,8 @@ def test_a_port_in_use_and_a_damaged_bundle_are_named(served, bundles: Path, tmp
 
 
 def test_every_setting_is_shown() -> None:
-    shown = run_serve("--print-config", "--set", "http.token=secret")
+    broker = ("--set", "jobs.broker=amqp://someone:secret@host/")
+    shown = run_serve("--print-config", "--set", "http.token=secret", *broker)
     assert shown.returncode == 0
     assert "batch_timeout_s" in shown.stdout
     assert "secret" not in shown.stdout

@@ -108,6 +108,12 @@ def test_what_cannot_be_a_job_is_refused_and_what_fails_says_why(served):
     assert served.client.get(f"{failed.headers['location']}/result").status_code == 409
 
 
+def test_metrics_have_no_names_but_those_of_models(served):
+    for number in range(5):
+        assert submit(served.client, model=f"nobody-{number}").status_code == 404
+    assert "nobody" not in served.client.get("/metrics").text
+
+
 def test_a_cancelled_job_has_no_result(served):
     accepted = submit(served.client, model="text", request={"n": 4})
     cancelled = served.client.delete(accepted.headers["location"])

@@ -19,7 +19,7 @@ from triptych.errors import ConfigError, nearest
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 Origin = Annotated[str, Meta(pattern=r"^(\*|https?://[^/\s]+)$")]
-SECRET = ("token", "broker")
+SECRET, HIDDEN = ("token", "broker"), "***"
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -213,12 +213,25 @@ def as_toml(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def shown(settings: Settings) -> dict[str, Any]:
+    """The settings as plain data for whoever asks; secrets are not shown.
+
+    >>> shown(read_settings(overrides=["http.token=x"]))["http"]["token"]
+    '***'
+    """
+    tree: dict[str, Any] = msgspec.to_builtins(settings)
+    for section in tree.values():
+        if isinstance(section, dict):
+            section.update({key: HIDDEN for key in SECRET if section.get(key)})
+    return tree
+
+
 def _fields(section: Section) -> Iterator[tuple[str, Any, str]]:
     hints = get_type_hints(type(section), include_extras=True)
     for key in section.__struct_fields__:
         value = getattr(section, key)
         if not isinstance(value, Section):
-            yield key, "***" if key in SECRET and value else value, _description(hints[key])
+            yield key, HIDDEN if key in SECRET and value else value, _description(hints[key])
 
 
 def _description(hint: Any) -> str:

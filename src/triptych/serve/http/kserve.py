@@ -22,6 +22,7 @@ from triptych.serve.http.refusal import Headers, encode
 from triptych.serve.http.schemas import CompletionBody, SampleBody, new_seed
 from triptych.serve.http.streaming import collect
 from triptych.serve.kserve import InferBody
+from triptych.serve.settings import shown
 from triptych.serve.work import JSON, KSERVE, InferWork, SampleWork
 
 OCTETS = "application/octet-stream"
@@ -36,9 +37,7 @@ EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 async def server(exchange: Exchange) -> None:
     """`GET /v2`: name, version and extensions, and the settings in effect."""
-    settings = msgspec.to_builtins(exchange.gateway.settings)
-    if settings["http"]["token"]:
-        settings["http"]["token"] = "***"
+    settings = shown(exchange.gateway.settings)
     body = {"name": "triptych", "version": __version__, "extensions": EXTENSIONS, "settings": settings}
     await exchange.answer(200, encode(body), JSON, [])
 
