@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import cast
 
 import msgspec
@@ -32,6 +32,7 @@ from triptych.serve.pipeline.pipeline import Pipeline
 from triptych.serve.pipeline.producer import QueueProducer
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.failure import Failure
+from triptych.serve.supervise.stream import PieceStream
 from triptych.serve.ticket import ACKNOWLEDGER, Deadlines, Outcome, Ticket
 from triptych.serve.work import ProbeWork, TextPiece, TextWork, Work
 
@@ -75,6 +76,23 @@ class Dispatch(Handler):
                 message.failed(answer)
             else:
                 message.put_result(answer)
+
+
+class TextStream:
+    """The pieces of a text as they are made."""
+
+    def __init__(self, pieces: PieceStream, decode: Callable[[bytes], TextPiece]) -> None:
+        self._pieces, self._decode = pieces, decode
+
+    def __aiter__(self) -> TextStream:
+        return self
+
+    async def __anext__(self) -> TextPiece:
+        return self._decode(await anext(self._pieces))
+
+    async def aclose(self) -> None:
+        """Stop it within a token, also if nobody has read a piece yet."""
+        await self._pieces.aclose()
 
 
 class Gateway:
@@ -176,14 +194,13 @@ class Gateway:
         self._deadlines.add(ticket)
         return ticket
 
-    async def stream(self, work: TextWork, *, deadline_s: float) -> AsyncGenerator[TextPiece, None]:
-        """The pieces of a text as they are made; closing the iterator stops it within a token."""
+    def stream(self, work: TextWork, *, deadline_s: float) -> TextStream:
+        """Have a text made by the generation of this moment; close what is returned to stop it within a token.
+
+        Raises: Overloaded or Draining at once.
+        """
         pieces = self.pool.stream(self._encode(work), deadline_s=deadline_s)
-        try:
-            async for piece in pieces:
-                yield self._decode_piece(piece)
-        finally:
-            await pieces.aclose()
+        return TextStream(pieces, self._decode_piece)
 
     def is_ready(self, probed: dict[int, str]) -> bool:
         """Whether requests will be answered: one worker that did its batch in `probe` is enough."""

@@ -116,7 +116,7 @@ def infer(exchange: Exchange, name: str, version: str = "") -> Awaitable[None] |
     body, binary = read_body(exchange)
     names = [part.name for part in body.inputs]
     if model.is_text and names == [TEXT_INPUT["name"]]:
-        return continue_texts(exchange, model, body, binary)
+        return continue_texts(exchange, name, version, body, binary)
     if not names and body.parameters.get("graph", SAMPLE) == SAMPLE and not model.is_text:
         draw(exchange, model, body)
     else:
@@ -172,8 +172,9 @@ def draw(exchange: Exchange, model: Model, body: InferBody) -> None:
     queue(exchange, work, wanted.n, (model.name, SAMPLE), partial(reply, exchange, headers=headers))
 
 
-async def continue_texts(exchange: Exchange, model: Model, body: InferBody, binary: bytes) -> None:
+async def continue_texts(exchange: Exchange, name: str, version: str, body: InferBody, binary: bytes) -> None:
     """Continue each prompt of `text_input`, as `POST /v1/completions` does."""
+    model = find(exchange, name, version)  # of the generation that makes them, which is that of now
     inference = kserve.as_inference(body, binary, [str(TEXT_OUTPUT["name"])])
     prompts = kserve.texts(inference.inputs[0])
     known_parameters(body, TEXT_PARAMETERS)
