@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 SAMPLE, RUN, COMPLETE = "/v1/models/vae/sample", "/v1/models/vae/run/decode", "/v1/completions"
@@ -238,6 +241,23 @@ def test_a_queued_request_whose_client_leaves_gives_up_its_place(start) -> None:
         pass
     os.kill(worker, signal.SIGCONT)
     assert served.sample(seed=1).status_code == 200
+
+
+def test_clients_that_hold_every_descriptor_keep_nobody_out_and_no_worker_from_its_place(start) -> None:
+    served = start("--workers", "1", "--set", "http.connections=60")
+    (node,) = psutil.Process(served.process.pid).children()
+    _, most = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (node.num_fds() + 90, most))
+    wanted = served.sample(seed=3).content
+    idle = [connect(served) for _ in range(300)]
+    for connection in idle:
+        with suppress(OSError):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    os.kill(served.workers()[0]["pid"], signal.SIGKILL)
+    assert served.sample(seed=3).content == wanted
+    assert psutil.Process(served.process.pid).children() == [node]
+    for connection in idle:
+        connection.close()
 
 
 def test_a_slow_body_is_refused(served) -> None:

@@ -195,7 +195,7 @@ class Gateway:
         return ticket
 
     def stream(self, work: TextWork, *, deadline_s: float) -> TextStream:
-        """Have a text made by the generation of this moment; close what is returned to stop it within a token.
+        """Have a text made by the generation of this moment; closing what is returned stops it in a token.
 
         Raises: Overloaded or Draining at once.
         """

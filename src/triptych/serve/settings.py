@@ -43,6 +43,12 @@ class Http(Section, frozen=True):
         Seconds, Meta(description="a client that takes nothing of its answer for this long is cut off")
     ] = 30.0
     keep_alive_s: Annotated[Seconds, Meta(description="an idle connection is closed after this long")] = 75.0
+    connections: Annotated[
+        Count,
+        Meta(
+            description="open at a time, as far as there are descriptors; then the longest idle one is closed"
+        ),
+    ] = 10_000
     backlog: Annotated[Count, Meta(description="connections that may wait to be accepted")] = 2048
 
 

@@ -34,7 +34,7 @@ class Says:
     def stream(self, payload: bytes, *, deadline_s: float | None = None) -> PieceStream:
         if len(self.streams) == self.room:
             raise Overloaded("full")
-        stream = PieceStream(len(self.streams), payload, buffer=9, on_end=lambda stream: None)
+        stream = PieceStream(len(self.streams), payload, buffer=9, on_end=lambda _: None)
         stream.put(msgspec.msgpack.encode(TextPiece(self.version, 1, finish_reason="stop")))
         stream.end()
         self.streams.append(stream)
