@@ -225,6 +225,21 @@ def test_a_server_that_cannot_start_says_why(bundles: Path, arguments: list[str]
     assert ended.stdout == ""
 
 
+@pytest.mark.parametrize("to_the_group", [False, True])
+@pytest.mark.parametrize("awaited", ["triptych.serve.node:main", "triptych.serve.supervise.worker:serve"])
+def test_a_server_stopped_while_it_starts_exits_with_0(
+    bundles: Path, awaited: str, to_the_group: bool
+) -> None:
+    command = [sys.executable, "-m", "triptych", "serve", str(bundles / "vae"), "--port", "0"]
+    ended = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    root = psutil.Process(ended.pid)
+    while not any(awaited in child.cmdline() for child in root.children(recursive=True)):
+        pass
+    (os.killpg if to_the_group else os.kill)(ended.pid, signal.SIGTERM)
+    said = ended.communicate(timeout=30)[1]
+    assert (ended.returncode, "Error" in said) == (0, False), said
+
+
 def test_a_port_in_use_and_a_damaged_bundle_are_named(served, bundles: Path, tmp_path: Path) -> None:
     ended = run_serve(str(bundles / "vae"), "--port", str(httpx.URL(served.url).port))
     assert ended.returncode == 2

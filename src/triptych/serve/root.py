@@ -93,7 +93,7 @@ class Root:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         if not (await try_way(self._bundles, self._settings, self._stop) and await self._first_start()):
-            return 0 if self._node is None else self._code(self._node)
+            return 0  # asked to stop before it was up: nothing had been accepted
         announce(self.url)
         drain = self._settings.drain
         shutdown_s = (
@@ -132,16 +132,17 @@ class Root:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         loop.remove_reader(read)
         os.close(read)
-        if stopping.done():
-            await self._node.stop(MARGIN_S)
-            return False
         stopping.cancel()
-        if not answered.result():
+        if answered.done() and answered.result():
+            return True
+        if not self._stop.is_set():
             end = await self._node.wait()
-            raise ServeError(
-                f"it did not start ({end.reason})", where="node", remedy="the lines above say why"
-            )
-        return True
+            if not self._stop.is_set():  # else it was a signal to the whole group that ended the node
+                raise ServeError(
+                    f"it did not start ({end.reason})", where="node", remedy="the lines above say why"
+                )
+        await self._node.stop(MARGIN_S)
+        return False
 
     async def _start_node(self) -> ProcessChild:
         if self._node is None or not self._is_first:
