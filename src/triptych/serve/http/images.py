@@ -36,7 +36,6 @@ class ImagesBody(Body, frozen=True):
 
 def generate(exchange: Exchange) -> None:
     """`POST /v1/images/generations`: `n` pictures of `model`, each a PNG in base64."""
-    exchange.read_deadline()
     body = exchange.whole_json(ImagesBody)
     gateway = exchange.gateway
     model = gateway.catalog.find(body.model)

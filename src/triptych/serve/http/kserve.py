@@ -112,7 +112,6 @@ def infer(exchange: Exchange, name: str, version: str = "") -> Awaitable[None] |
     """
     model = find(exchange, name, version)
     exchange.model = name
-    exchange.read_deadline()
     body, binary = read_body(exchange)
     names = [part.name for part in body.inputs]
     if model.is_text and names == [TEXT_INPUT["name"]]:

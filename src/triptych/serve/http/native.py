@@ -28,7 +28,6 @@ def sample(exchange: Exchange, name: str) -> Awaitable[None] | None:
     gateway = exchange.gateway
     model = gateway.catalog.find(name)
     exchange.model = name
-    exchange.read_deadline()
     accept = exchange.accept((JSON, TEXT) if model.is_text else (JSON, NPY, PNG))
     body = exchange.whole_json(SampleBody)
     check_limit("n", body.n, gateway.settings.limits.rows)
@@ -86,7 +85,6 @@ def run(exchange: Exchange, name: str, graph_name: str) -> None:
     model = gateway.catalog.find(name)
     exchange.model = name
     graph = model.graph(graph_name)
-    exchange.read_deadline()
     accept = exchange.accept((JSON, NPY) if len(graph.outputs) == 1 else (JSON,))
     kind = exchange.content_type((JSON, NPY) if len(graph.inputs) == 1 else (JSON,))
     body = exchange.whole_body()

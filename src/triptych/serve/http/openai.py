@@ -55,7 +55,6 @@ def card(model: Model) -> dict[str, Any]:
 
 async def complete(exchange: Exchange) -> None:
     """`POST /v1/completions`."""
-    exchange.read_deadline()
     body = await exchange.json(CompletionBody)
     model = exchange.gateway.catalog.find(body.model)
     exchange.model = model.name
