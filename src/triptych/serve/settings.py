@@ -16,8 +16,9 @@ from msgspec import Meta
 
 from triptych.errors import ConfigError, nearest
 
-Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+LONGEST_S = 1e9  # thirty years; "inf" would be a wait without an end
+Count = Annotated[int, Meta(ge=1, le=2**53)]
+Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
 Origin = Annotated[str, Meta(pattern=r"^(\*|https?://[^/\s]+)$")]
 SECRET, HIDDEN = ("token", "broker"), "***"
 
@@ -49,14 +50,16 @@ class Http(Section, frozen=True):
             description="open at a time, as far as there are descriptors; then the longest idle one is closed"
         ),
     ] = 10_000
-    backlog: Annotated[Count, Meta(description="connections that may wait to be accepted")] = 2048
+    backlog: Annotated[
+        int, Meta(ge=1, le=2**31 - 1, description="connections that may wait to be accepted")
+    ] = 2048
 
 
 class Limits(Section, frozen=True):
     """What one request may ask for."""
 
     body_bytes: Annotated[Count, Meta(description="largest request body (413)")] = 8 * 2**20
-    json_depth: Annotated[Count, Meta(le=200, description="deepest nesting of a JSON body (400)")] = 32
+    json_depth: Annotated[int, Meta(ge=1, le=200, description="deepest nesting of a JSON body (400)")] = 32
     rows: Annotated[Count, Meta(description="most samples, or rows of input, of one request (400)")] = 256
     tokens: Annotated[Count, Meta(description="most tokens one request may ask for (400)")] = 4096
     prompt_characters: Annotated[
@@ -128,7 +131,7 @@ class Queue(Section, frozen=True):
     ] = 3.0
     batch_size: Annotated[Count, Meta(description="most rows computed together")] = 64
     batch_timeout_s: Annotated[
-        float, Meta(ge=0, description="longest wait for company while every worker is busy")
+        float, Meta(ge=0, le=LONGEST_S, description="longest wait for company while every worker is busy")
     ] = 0.02
     max_deliveries: Annotated[Count, Meta(description="tries of a request whose worker dies each time")] = 3
 
@@ -168,7 +171,9 @@ class Drain(Section, frozen=True):
 
     delay_s: Annotated[
         float,
-        Meta(ge=0, description="for this long readiness says 503 and each answer ends its connection"),
+        Meta(
+            ge=0, le=LONGEST_S, description="this long readiness says 503 and each answer ends its connection"
+        ),
     ] = 0.5
     shutdown_s: Annotated[Seconds, Meta(description="accepted requests must be answered within this")] = 30.0
 
