@@ -118,7 +118,7 @@ def test_metrics_have_no_names_but_those_of_models(served):
 
 def test_a_cancelled_job_has_no_result(served):
     accepted = submit(served.client, model="text", request={"n": 4})
-    cancelled = served.client.delete(accepted.headers["location"])
+    cancelled = served.client.post(f"{accepted.headers['location']}/cancel")
     assert cancelled.status_code == 200
     assert cancelled.json()["status"] in ("cancelled", "done")
     assert served.client.get(accepted.headers["location"]).json()["status"] == cancelled.json()["status"]
@@ -127,7 +127,8 @@ def test_a_cancelled_job_has_no_result(served):
 def test_the_document_knows_jobs(served):
     paths = served.client.get("/openapi.json").json()["paths"]
     assert set(paths["/v1/jobs"]) == {"post", "get"}
-    assert set(paths["/v1/jobs/{id}"]) == {"get", "delete"}
+    assert set(paths["/v1/jobs/{id}"]) == {"get"}
+    assert set(paths["/v1/jobs/{id}/cancel"]) == {"post"}
     assert "/v1/jobs" in BODIES
     assert "requestBody" not in paths["/v1/jobs"]["get"]
 

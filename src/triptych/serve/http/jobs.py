@@ -59,7 +59,7 @@ async def show(exchange: Exchange, id: str) -> None:
 
 
 async def cancel(exchange: Exchange, id: str) -> None:
-    """`DELETE /v1/jobs/{id}`: end a job nobody wants any more; one that has ended stays as it is."""
+    """`POST /v1/jobs/{id}/cancel`: end a job nobody wants any more; one that has ended stays as it is."""
     record = await lane(exchange).cancel(id)
     await exchange.answer(200, encode(describe_job(record)), JSON, [])
 
