@@ -186,6 +186,8 @@ def test_a_token_is_asked_for(start) -> None:
     assert served.client.get("/v1/models").status_code == 401
     assert served.client.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401
     assert served.client.get("/v1/models", headers={"authorization": "Bearer secret"}).status_code == 200
+    assert served.client.get("/v1/models", headers={"authorization": "bearer secret"}).status_code == 200
+    assert served.client.get("/v1/models", headers={"authorization": "Basic secret"}).status_code == 401
     assert served.client.get("/livez").status_code == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import resource
 import signal
@@ -94,6 +95,18 @@ def test_a_body_meant_to_keep_the_server_busy_gets_a_short_no_at_once(served, pa
     answer = served.client.post(path, content=body, headers=headers, timeout=2)
     assert answer.status_code in (400, 404), answer.text[:200]
     assert len(answer.content) < 5000
+
+
+def test_a_body_that_unpacks_to_more_than_the_limit_is_refused_before_it_does(served) -> None:
+    for packed, coding, status in (
+        (gzip.compress(bytes(2**26)), "gzip", 413),
+        (gzip.compress(b"{}")[:-3], "gzip", 400),
+        (b"{}", "gzip", 400),
+        (b"{}", "br", 415),
+        (gzip.compress(b'{"n": 1}'), "gzip", 200),
+    ):
+        headers = {"content-type": "application/json", "content-encoding": coding}
+        assert served.client.post(SAMPLE, content=packed, headers=headers).status_code == status
 
 
 def test_npy_rows_are_those_of_its_header_and_no_output_is_asked_for_twice(served) -> None:

@@ -100,8 +100,8 @@ class App:
         return True
 
     def _check_token(self, exchange: Exchange) -> None:
-        sent = exchange.headers.get(b"authorization", b"")
-        if not hmac.compare_digest(sent, b"Bearer " + self._token):
+        scheme, _, sent = exchange.headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(sent.strip(), self._token):
             ask = [(b"www-authenticate", b"Bearer")]
             raise Refusal(
                 401, "no valid token", where="Authorization", valid="Bearer and the token", headers=ask

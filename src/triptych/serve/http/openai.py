@@ -85,8 +85,8 @@ def as_prompts(prompt: Any) -> list[str | tuple[int, ...]]:
     >>> as_prompts([[1, 2], [3]])
     [(1, 2), (3,)]
     """
-    if isinstance(prompt, str):
-        return [prompt]
+    if prompt is None or isinstance(prompt, str):
+        return [prompt or ""]
     kinds: tuple[Any, ...] = (list[Token], list[str], list[list[Token]])
     for kind in kinds:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from triptych.serve.http.content_coding import plain
 from triptych.serve.http.refusal import CLOSE, Refusal
 
 
@@ -84,9 +85,9 @@ class RequestBody:
             raise Refusal(408, "the body did not come in time", where="body", headers=[CLOSE]) from error
 
     def whole(self) -> bytes:
-        """All of it, once it is whole; raises what `check_length` raises."""
+        """All of it, once it is whole, uncompressed; raises what `check_length` and `plain` raise."""
         self.check_length()
-        return bytes(self._bytes)
+        return plain(bytes(self._bytes), self._headers, self._limit_bytes)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
