@@ -25,7 +25,7 @@ MAX_TOKENS = 16  # OpenAI's default
 
 
 async def list_models(exchange: Exchange) -> None:
-    """`GET /v1/models`."""
+    """`GET /v1/models`: the models that are served."""
     catalog = exchange.gateway.catalog
     await exchange.answer(
         200, encode({"object": "list", "data": [card(m) for m in catalog.values()]}), JSON, []
@@ -33,7 +33,7 @@ async def list_models(exchange: Exchange) -> None:
 
 
 async def show_model(exchange: Exchange, name: str) -> None:
-    """`GET /v1/models/{model}`."""
+    """`GET /v1/models/{model}`: its version, family, graphs and the shape of a sample."""
     model = exchange.gateway.catalog.find(name)
     await exchange.answer(200, encode(card(model)), JSON, model.headers)
 
@@ -54,7 +54,7 @@ def card(model: Model) -> dict[str, Any]:
 
 
 async def complete(exchange: Exchange) -> None:
-    """`POST /v1/completions`."""
+    """`POST /v1/completions`: go on from a prompt, whole or as server-sent events."""
     body = await exchange.json(CompletionBody)
     model = exchange.gateway.catalog.find(body.model)
     exchange.model = model.name

@@ -90,7 +90,7 @@ def render(described: dict[str, Any]) -> str:
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
-            parts.append(f"<p>{html.escape(operation['summary'])}</p>")
+            parts.append(f"<p>{prose(operation['summary'])}</p>")
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 name = content["schema"]["$ref"].rpartition("/")[2]
                 parts.append(table(described["components"]["schemas"][name]["properties"]))
@@ -103,8 +103,31 @@ def table(properties: dict[str, Any]) -> str:
     rows = []
     for name, schema in properties.items():
         kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
-        kind = ", ".join(str(kind.get("type", kind.get("$ref", "any").rpartition("/")[2])) for kind in kinds)
+        kind = ", ".join(map(kind_of, kinds))
         meaning = next((kind["description"] for kind in kinds if "description" in kind), "")
-        cells = (f"<code>{name}</code>", html.escape(kind), html.escape(meaning))
+        cells = (f"<code>{name}</code>", html.escape(kind), prose(meaning))
         rows.append("<tr>" + "".join(f"<td>{cell}" for cell in cells))
     return f"<table>{''.join(rows)}</table>"
+
+
+def kind_of(schema: dict[str, Any]) -> str:
+    """What a field takes, in a word or two.
+
+    >>> kind_of({"enum": ["png"]}), kind_of({"type": "integer", "minimum": 1, "maximum": 20}), kind_of({})
+    ('"png"', 'integer from 1 to 20', 'any')
+    """
+    if "enum" in schema:
+        return ", ".join(f'"{value}"' for value in schema["enum"])
+    ends = (
+        ("minimum", "from"),
+        ("exclusiveMinimum", "above"),
+        ("maximum", "to"),
+        ("exclusiveMaximum", "below"),
+    )
+    bounds = "".join(f" {word} {schema[end]:g}" for end, word in ends if end in schema)
+    return str(schema.get("type", schema.get("$ref", "any").rpartition("/")[2])) + bounds
+
+
+def prose(text: str) -> str:
+    """A sentence as HTML: what is in backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))

@@ -63,7 +63,7 @@ async def workers(exchange: Exchange) -> None:
 
 
 async def metrics(exchange: Exchange) -> None:
-    """`GET /metrics`, in Prometheus' text format."""
+    """`GET /metrics`: everything that is counted, in Prometheus' text format."""
     page, lane = exchange.gateway.metrics, exchange.gateway.jobs
     if lane is not None:
         try:
