@@ -17,6 +17,7 @@ from triptych.errors import ConflictError, Overloaded
 from triptych.serve.brokers.broker import Intake
 from triptych.serve.catalog import Catalog
 from triptych.serve.generation import Generation, Pool
+from triptych.serve.http.request_body import Room
 from triptych.serve.logs import log_trouble
 from triptych.serve.metrics import Metrics
 from triptych.serve.pipeline.handler import BatchInfo, Handler
@@ -104,6 +105,7 @@ class Gateway:
         swap: begins the next generation, or raises ConflictError and changes nothing.
         pipeline: the child to supervise.
         jobs: where jobs go in, once that is open.
+        bodies: what the bodies of all requests take.
         is_draining: set once the server is on its way down.
         started_at_s: on the monotonic clock.
     """
@@ -114,6 +116,7 @@ class Gateway:
         self.generation, self.settings, self.metrics = generation, settings, metrics
         self.swap: Callable[[], Awaitable[None]] = cannot_swap
         self.jobs: Intake | None = None
+        self.bodies = Room(settings.limits.bodies_bytes)
         self.is_draining = False
         self.started_at_s = time.monotonic()
         queue = settings.queue

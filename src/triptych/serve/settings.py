@@ -59,6 +59,9 @@ class Limits(Section, frozen=True):
     """What one request may ask for."""
 
     body_bytes: Annotated[Count, Meta(description="largest request body (413)")] = 8 * 2**20
+    bodies_bytes: Annotated[
+        Count, Meta(description="what the bodies of all requests may take at a time; more are refused (503)")
+    ] = 256 * 2**20
     json_depth: Annotated[int, Meta(ge=1, le=200, description="deepest nesting of a JSON body (400)")] = 32
     rows: Annotated[Count, Meta(description="most samples, or rows of input, of one request (400)")] = 256
     tokens: Annotated[Count, Meta(description="most tokens one request may ask for (400)")] = 4096

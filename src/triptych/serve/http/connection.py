@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         self._release()
         current, self._current = self._current, None
-        self._next.clear()
+        self._drop_next()
         if current is not None:
             current.leave()
 
@@ -186,6 +186,11 @@ class Connection(asyncio.Protocol):
             self._current = self._next.popleft()
             self._responder.respond(self._current)
         self._pace()
+
+    def _drop_next(self) -> None:
+        """Nothing that was read is answered any more."""
+        while self._next:
+            self._next.popleft().forget()
 
     def _pace(self) -> None:
         """Read no further while requests wait here, or while the client takes nothing."""
@@ -287,7 +292,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._is_broken = True
-        self._next.clear()
+        self._drop_next()
         self._pace()
         self._transport.write_eof()
         if self._idle_timer is not None:

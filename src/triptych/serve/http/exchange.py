@@ -93,7 +93,7 @@ class Exchange:
         self.deadline_s = self.arrived_at_s + gateway.settings.limits.request_timeout_s
         self.model, self.status = "", 0
         self.always: Headers = []
-        self._body = RequestBody(headers, gateway.settings.limits.body_bytes)
+        self._body = RequestBody(headers, gateway.settings.limits.body_bytes, gateway.bodies)
         self._id = b""
         self._is_chunked = False
         self._gone: Callable[[], object] | None = None
@@ -251,12 +251,17 @@ class Exchange:
         self.keep_alive = False
         self._body.break_off(error)
 
+    def forget(self) -> None:
+        """Its turn will not come."""
+        self._body.drop()
+
     def leave(self) -> None:
         """The client went away."""
         if self.is_complete:
             return
         self.is_gone = True
         self._body.cancel()
+        self._body.drop()
         if self._gone is not None:
             self._gone()
         self.gateway.metrics.cancelled.labels(self.model).inc()
@@ -282,6 +287,7 @@ class Exchange:
 
     def _end(self) -> None:
         self.is_complete, self._gone = True, None
+        self._body.drop()
         self._count(self.status)
         self.client.end(self)
 

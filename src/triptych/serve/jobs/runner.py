@@ -22,6 +22,7 @@ from triptych.serve.gateway import Gateway
 from triptych.serve.http.app import ROUTES
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.refusal import Headers
+from triptych.serve.http.request_body import RequestBody, Room
 from triptych.serve.http.routing import Router
 from triptych.serve.jobs.failures import encode_failure
 from triptych.serve.jobs.stored import StoredJob, settle_completion
@@ -45,6 +46,8 @@ class JobExchange(Exchange):
             b"content-length": b"%d" % len(job.content),
         }
         super().__init__(gateway, Nobody(), "POST", job.path, headers)
+        limit_bytes = len(job.content)  # it was within limits when it was handed in
+        self._body = RequestBody(headers, limit_bytes, Room(limit_bytes))
         self.feed(job.content)
         self.feed_end()
         self.deadline_s = self.arrived_at_s + timeout_s
