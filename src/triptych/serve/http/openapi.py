@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -44,12 +45,19 @@ class Interface:
 
     async def document(self, exchange: Exchange) -> None:
         """`GET /openapi.json`: this interface, as OpenAPI 3.1."""
-        await exchange.answer(200, encode(describe(self._described)), JSON, [])
+        await exchange.answer(200, self._json, JSON, [])
 
     async def page(self, exchange: Exchange) -> None:
         """`GET /docs`: this interface, for people."""
-        html = render(describe(self._described)).encode()
-        await exchange.answer(200, html, "text/html; charset=utf-8", [])
+        await exchange.answer(200, self._html, "text/html; charset=utf-8", [])
+
+    @cached_property
+    def _json(self) -> bytes:
+        return encode(describe(self._described))
+
+    @cached_property
+    def _html(self) -> bytes:
+        return render(describe(self._described)).encode()
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
