@@ -320,6 +320,13 @@ def test_an_operator_sees_health_workers_metrics_and_docs(served) -> None:
         "batch_emitted_total",
         "in_progress",
         "queue_depth",
+        "time_to_first_token_seconds",
+        "time_per_output_token_seconds",
+        "worker_restarts_total",
+        "redelivered_total",
+        "dead_lettered_total",
+        "expired_total",
+        "cancelled_total",
     ):
         assert f"triptych_{name}" in page
     assert "/v1/models/{name}/sample" in served.client.get("/openapi.json").json()["paths"]

@@ -145,6 +145,17 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_frees_it(start) -> N
     until(lambda: served.client.get("/readyz").status_code == 200, served)
 
 
+def test_a_model_has_a_deadline_of_its_own(start) -> None:
+    """That of the other one, and of the same where it is asked for less, is as before."""
+    served = start("--workers", "1", "--set", "limits.model_timeouts_s={text=0.2}")
+    os.kill(served.workers()[0]["pid"], signal.SIGSTOP)
+    text, sample = {"model": "text", "prompt": "a"}, {"n": 1}
+    late = served.client.post("/v1/completions", json=text)
+    assert (late.status_code, 0.2 <= late.elapsed.total_seconds() < 1.2) == (504, True)
+    late = served.client.post("/v1/models/vae/sample", json=sample, headers={"request-timeout": "0.5"})
+    assert (late.status_code, 0.5 <= late.elapsed.total_seconds() < 1.5) == (504, True)
+
+
 def test_a_client_that_leaves_frees_its_slot(start) -> None:
     served = start("--workers", "1", "--set", "limits.tokens=1000000")
     request = {"model": "text", "prompt": "ab", "max_tokens": 1000000, "seed": 2, "stream": True}
@@ -218,6 +229,7 @@ def run_serve(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["{vae}", "--host", "203.0.113.7"], "cannot listen"),
         (["{vae}", "--config", "missing.toml"], "missing.toml"),
         (["{vae}", "--port", "0", "--set", "workers.engine=abacus"], "abacus"),
+        (["{vae}", "--port", "0", "--set", "limits.model_timeouts_s.vea=1"], "did you mean `vae`"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(bundles: Path, arguments: list[str], said: str) -> None:

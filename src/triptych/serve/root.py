@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 
 from triptych.bundle import reader
-from triptych.errors import ConfigError, ServeError
+from triptych.errors import ConfigError, ServeError, nearest
 from triptych.serve.jobs.lane import with_place
 from triptych.serve.logs import log_event, start_logging
-from triptych.serve.settings import Http, Settings
+from triptych.serve.settings import Http, Limits, Settings
 from triptych.serve.supervise.process import ProcessChild, spawn
 from triptych.serve.supervise.spec import ChildSpec
 from triptych.serve.supervise.supervisor import Supervisor
@@ -49,10 +49,20 @@ def serve(bundles: Sequence[Path], settings: Settings, announce: Callable[[str],
     names = [reader.read(folder).manifest.name for folder in bundles]
     if len(set(names)) < len(names):
         raise ConfigError(f"got {', '.join(names)}", where="bundles", valid="bundles of different names")
+    if bundles:
+        check_models(settings.limits, names)
     with listen(settings.http) as listener:
         return asyncio.run(
             Root([str(folder.resolve()) for folder in bundles], settings, listener).run(announce)
         )
+
+
+def check_models(limits: Limits, names: Sequence[str]) -> None:
+    """Raise ConfigError for a deadline of a model that is not served: it would have no effect."""
+    for name in limits.model_timeouts_s:
+        if name not in names:
+            where, valid = "limits.model_timeouts_s", ", ".join(names)
+            raise ConfigError(f"got `{name}`", where=where, valid=valid, remedy=nearest(name, names))
 
 
 def listen(http: Http) -> socket.socket:

@@ -73,6 +73,10 @@ class Limits(Section, frozen=True):
         Seconds,
         Meta(description="deadline when the Request-Timeout header names none, and its largest value (504)"),
     ] = 60.0
+    model_timeouts_s: Annotated[
+        dict[str, Seconds],
+        Meta(description="the same for single models, where it is shorter: {my-vae = 2.5}"),
+    ] = {}
 
 
 class Workers(Section, frozen=True):
@@ -255,6 +259,8 @@ def _description(hint: Any) -> str:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(inner)}' for key, inner in value.items())}}}"
     return msgspec.json.encode(value).decode()
 
 

@@ -95,7 +95,7 @@ class App:
         if error is None:
             return False
         if parts.get("name") in self.gateway.catalog:
-            exchange.model = parts["name"]
+            exchange.about(parts["name"])
         exchange.refuse(error)
         return True
 

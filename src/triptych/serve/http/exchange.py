@@ -127,6 +127,13 @@ class Exchange:
             raise InputError(f"got `{got}`", where="Request-Timeout", valid="a number of seconds above 0")
         self.deadline_s = min(self.deadline_s, self.arrived_at_s + timeout_s)
 
+    def about(self, model: str) -> None:
+        """Note the model it is about, whose own deadline holds as well."""
+        self.model = model
+        longest_s = self.gateway.settings.limits.model_timeouts_s.get(model)
+        if longest_s is not None:
+            self.deadline_s = min(self.deadline_s, self.arrived_at_s + longest_s)
+
     def accept(self, offered: Sequence[str]) -> str:
         """The first media type of `offered` that the client prefers.
 

@@ -39,7 +39,7 @@ def generate(exchange: Exchange) -> None:
     body = exchange.whole_json(ImagesBody)
     gateway = exchange.gateway
     model = gateway.catalog.find(body.model)
-    exchange.model = model.name
+    exchange.about(model.name)
     check_size(model, body.size)
     n = body.n or 1
     check_limit("n", n, gateway.settings.limits.rows)

@@ -33,7 +33,7 @@ async def submit(exchange: Exchange) -> None:
     """`POST /v1/jobs`: keep a request safe (202) and answer it later; one `Idempotency-Key` is one job."""
     intake, body = lane(exchange), await exchange.json(JobBody)
     model = exchange.gateway.catalog.known(body.model)
-    exchange.model = model.name
+    exchange.about(model.name)
     key = exchange.headers.get(b"idempotency-key", b"").decode("latin-1")
     if len(key) > MAX_KEY_CHARACTERS:
         raise InputError(

@@ -112,7 +112,7 @@ def infer(exchange: Exchange, name: str, version: str = "") -> Awaitable[None] |
     parameters are those of `/v1/completions`.
     """
     model = find(exchange, name, version)
-    exchange.model = name
+    exchange.about(name)
     body, binary = read_body(exchange)
     read_timeout(exchange, body.parameters)
     names = [part.name for part in body.inputs]

@@ -27,7 +27,7 @@ def sample(exchange: Exchange, name: str) -> Awaitable[None] | None:
     """`POST /v1/models/{model}/sample`: `n` samples of `seed`, as JSON, npy or a picture."""
     gateway = exchange.gateway
     model = gateway.catalog.find(name)
-    exchange.model = name
+    exchange.about(name)
     accept = exchange.accept((JSON, TEXT) if model.is_text else (JSON, NPY, PNG))
     body = exchange.whole_json(SampleBody)
     check_limit("n", body.n, gateway.settings.limits.rows)
@@ -83,7 +83,7 @@ def run(exchange: Exchange, name: str, graph_name: str) -> None:
     """`POST /v1/models/{model}/run/{graph}`: the graph's outputs for the inputs in the body."""
     gateway = exchange.gateway
     model = gateway.catalog.find(name)
-    exchange.model = name
+    exchange.about(name)
     graph = model.graph(graph_name)
     accept = exchange.accept((JSON, NPY) if len(graph.outputs) == 1 else (JSON,))
     kind = exchange.content_type((JSON, NPY) if len(graph.inputs) == 1 else (JSON,))

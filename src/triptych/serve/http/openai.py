@@ -57,7 +57,7 @@ async def complete(exchange: Exchange) -> None:
     """`POST /v1/completions`: go on from a prompt, whole or as server-sent events."""
     body = await exchange.json(CompletionBody)
     model = exchange.gateway.catalog.find(body.model)
-    exchange.model = model.name
+    exchange.about(model.name)
     if not model.is_text:
         raise InputError(
             f"`{model.name}` makes no text", where="model", remedy=f"use /v1/models/{model.name}/sample"

@@ -53,6 +53,10 @@ class JobExchange(Exchange):
         self.deadline_s = self.arrived_at_s + timeout_s
         self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
+    def about(self, model: str) -> None:
+        """Note the model; a job's deadline is that of jobs."""
+        self.model = model
+
     def reply(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
         """Keep the answer."""
         if not self.answered.done():
