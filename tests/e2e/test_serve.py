@@ -134,6 +134,11 @@ def test_the_best_of_several_is_the_likeliest(client) -> None:
     assert best.usage.completion_tokens == 24
 
 
+def test_no_prompt_is_an_empty_one(client) -> None:
+    texts = [client.completions.create(model="text", prompt=p, max_tokens=4, seed=1) for p in (None, "")]
+    assert texts[0].choices == texts[1].choices
+
+
 def test_a_prompt_alone_is_scored(client) -> None:
     answer = client.completions.create(model="text", prompt="To be", max_tokens=0, echo=True, logprobs=0)
     assert (answer.choices[0].text, answer.usage.completion_tokens) == ("To be", 0)
@@ -315,6 +320,13 @@ def test_an_operator_sees_health_workers_metrics_and_docs(served) -> None:
         "batch_emitted_total",
         "in_progress",
         "queue_depth",
+        "time_to_first_token_seconds",
+        "time_per_output_token_seconds",
+        "worker_restarts_total",
+        "redelivered_total",
+        "dead_lettered_total",
+        "expired_total",
+        "cancelled_total",
     ):
         assert f"triptych_{name}" in page
     assert "/v1/models/{name}/sample" in served.client.get("/openapi.json").json()["paths"]

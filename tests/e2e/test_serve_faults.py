@@ -145,6 +145,17 @@ def test_a_full_queue_refuses_at_once_and_a_passed_deadline_frees_it(start) -> N
     until(lambda: served.client.get("/readyz").status_code == 200, served)
 
 
+def test_a_model_has_a_deadline_of_its_own(start) -> None:
+    """That of the other one, and of the same where it is asked for less, is as before."""
+    served = start("--workers", "1", "--set", "limits.model_timeouts_s={text=0.2}")
+    os.kill(served.workers()[0]["pid"], signal.SIGSTOP)
+    text, sample = {"model": "text", "prompt": "a"}, {"n": 1}
+    late = served.client.post("/v1/completions", json=text)
+    assert (late.status_code, 0.2 <= late.elapsed.total_seconds() < 1.2) == (504, True)
+    late = served.client.post("/v1/models/vae/sample", json=sample, headers={"request-timeout": "0.5"})
+    assert (late.status_code, 0.5 <= late.elapsed.total_seconds() < 1.5) == (504, True)
+
+
 def test_a_client_that_leaves_frees_its_slot(start) -> None:
     served = start("--workers", "1", "--set", "limits.tokens=1000000")
     request = {"model": "text", "prompt": "ab", "max_tokens": 1000000, "seed": 2, "stream": True}
@@ -186,6 +197,8 @@ def test_a_token_is_asked_for(start) -> None:
     assert served.client.get("/v1/models").status_code == 401
     assert served.client.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401
     assert served.client.get("/v1/models", headers={"authorization": "Bearer secret"}).status_code == 200
+    assert served.client.get("/v1/models", headers={"authorization": "bearer secret"}).status_code == 200
+    assert served.client.get("/v1/models", headers={"authorization": "Basic secret"}).status_code == 401
     assert served.client.get("/livez").status_code == 200
 
 
@@ -216,6 +229,7 @@ def run_serve(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["{vae}", "--host", "203.0.113.7"], "cannot listen"),
         (["{vae}", "--config", "missing.toml"], "missing.toml"),
         (["{vae}", "--port", "0", "--set", "workers.engine=abacus"], "abacus"),
+        (["{vae}", "--port", "0", "--set", "limits.model_timeouts_s.vea=1"], "did you mean `vae`"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(bundles: Path, arguments: list[str], said: str) -> None:
@@ -223,6 +237,21 @@ def test_a_server_that_cannot_start_says_why(bundles: Path, arguments: list[str]
     assert ended.returncode == 2
     assert said.lower() in ended.stderr.lower()
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("to_the_group", [False, True])
+@pytest.mark.parametrize("awaited", ["triptych.serve.node:main", "triptych.serve.supervise.worker:serve"])
+def test_a_server_stopped_while_it_starts_exits_with_0(
+    bundles: Path, awaited: str, to_the_group: bool
+) -> None:
+    command = [sys.executable, "-m", "triptych", "serve", str(bundles / "vae"), "--port", "0"]
+    ended = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    root = psutil.Process(ended.pid)
+    while not any(awaited in child.cmdline() for child in root.children(recursive=True)):
+        pass
+    (os.killpg if to_the_group else os.kill)(ended.pid, signal.SIGTERM)
+    said = ended.communicate(timeout=30)[1]
+    assert (ended.returncode, "Error" in said) == (0, False), said
 
 
 def test_a_port_in_use_and_a_damaged_bundle_are_named(served, bundles: Path, tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 SAMPLE, RUN, COMPLETE = "/v1/models/vae/sample", "/v1/models/vae/run/decode", "/v1/completions"
@@ -91,6 +95,18 @@ def test_a_body_meant_to_keep_the_server_busy_gets_a_short_no_at_once(served, pa
     answer = served.client.post(path, content=body, headers=headers, timeout=2)
     assert answer.status_code in (400, 404), answer.text[:200]
     assert len(answer.content) < 5000
+
+
+def test_a_body_that_unpacks_to_more_than_the_limit_is_refused_before_it_does(served) -> None:
+    for packed, coding, status in (
+        (gzip.compress(bytes(2**26)), "gzip", 413),
+        (gzip.compress(b"{}")[:-3], "gzip", 400),
+        (b"{}", "gzip", 400),
+        (b"{}", "br", 415),
+        (gzip.compress(b'{"n": 1}'), "gzip", 200),
+    ):
+        headers = {"content-type": "application/json", "content-encoding": coding}
+        assert served.client.post(SAMPLE, content=packed, headers=headers).status_code == status
 
 
 def test_npy_rows_are_those_of_its_header_and_no_output_is_asked_for_twice(served) -> None:
@@ -238,6 +254,23 @@ def test_a_queued_request_whose_client_leaves_gives_up_its_place(start) -> None:
         pass
     os.kill(worker, signal.SIGCONT)
     assert served.sample(seed=1).status_code == 200
+
+
+def test_clients_that_hold_every_descriptor_keep_nobody_out_and_no_worker_from_its_place(start) -> None:
+    served = start("--workers", "1", "--set", "http.connections=60")
+    (node,) = psutil.Process(served.process.pid).children()
+    _, most = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (node.num_fds() + 90, most))
+    wanted = served.sample(seed=3).content
+    idle = [connect(served) for _ in range(300)]
+    for connection in idle:
+        with suppress(OSError):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    os.kill(served.workers()[0]["pid"], signal.SIGKILL)
+    assert served.sample(seed=3).content == wanted
+    assert psutil.Process(served.process.pid).children() == [node]
+    for connection in idle:
+        connection.close()
 
 
 def test_a_slow_body_is_refused(served) -> None:

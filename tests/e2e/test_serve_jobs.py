@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -116,7 +118,7 @@ def test_metrics_have_no_names_but_those_of_models(served):
 
 def test_a_cancelled_job_has_no_result(served):
     accepted = submit(served.client, model="text", request={"n": 4})
-    cancelled = served.client.delete(accepted.headers["location"])
+    cancelled = served.client.post(f"{accepted.headers['location']}/cancel")
     assert cancelled.status_code == 200
     assert cancelled.json()["status"] in ("cancelled", "done")
     assert served.client.get(accepted.headers["location"]).json()["status"] == cancelled.json()["status"]
@@ -125,7 +127,8 @@ def test_a_cancelled_job_has_no_result(served):
 def test_the_document_knows_jobs(served):
     paths = served.client.get("/openapi.json").json()["paths"]
     assert set(paths["/v1/jobs"]) == {"post", "get"}
-    assert set(paths["/v1/jobs/{id}"]) == {"get", "delete"}
+    assert set(paths["/v1/jobs/{id}"]) == {"get"}
+    assert set(paths["/v1/jobs/{id}/cancel"]) == {"post"}
     assert "/v1/jobs" in BODIES
     assert "requestBody" not in paths["/v1/jobs"]["get"]
 
@@ -167,6 +170,25 @@ def test_a_full_store_says_507_and_the_direct_lane_serves(start, tmp_path):
         until(served.client, answer.headers["location"], "done")
     assert served.sample(n=1).status_code == 200
     assert "no job can be taken" not in served.log.read_text()
+
+
+def test_a_store_that_another_process_has_locked_refuses_jobs_in_time_and_harms_nothing_else(start, tmp_path):
+    path = tmp_path / "jobs.db"
+    served = start("--workers", "1", "--jobs", str(path))
+    body = {"model": "vae", "request": {"n": 1}}
+    done = submit(served.client, **body)
+    until(served.client, done.headers["location"], "done")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        held = submit(served.client, **body)
+        assert (held.status_code, held.headers["retry-after"]) == (503, "1")
+        late = served.client.post("/v1/jobs", json=body, headers={"request-timeout": "0.2"})
+        assert (late.status_code, late.elapsed.total_seconds() < 1.2) == (504, True)
+        assert served.client.get("/metrics").status_code == 200
+        assert served.sample(n=1).status_code == 200
+        other.execute("ROLLBACK")
+    again = submit(served.client, **body)
+    until(served.client, again.headers["location"], "done")
 
 
 def test_requeue_speaks_with_the_server(served):

@@ -58,6 +58,30 @@ def test_a_graph_run_equals_the_engine_s(client, bundles: Path, binary_in: bool,
     assert answer.get_response()["model_name"] == "vae"
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_compressed_request_is_read(client, bundles: Path, coding: str) -> None:
+    z = latents()
+    wanted = triptych.load(bundles / "vae").run("decode", {"z": z})["x"]
+    answer = client.infer("vae", [tensor("z", z)], request_compression_algorithm=coding)
+    assert np.array_equal(answer.as_numpy("x"), wanted)
+
+
+def test_the_timeout_of_the_protocol_is_a_deadline(client, bundles: Path) -> None:
+    z = latents()
+    wanted = triptych.load(bundles / "vae").run("decode", {"z": z})["x"]
+    assert np.array_equal(client.infer("vae", [tensor("z", z)], timeout=10_000_000).as_numpy("x"), wanted)
+    with pytest.raises(InferenceServerException, match="deadline"):
+        client.infer("vae", [tensor("z", z)], timeout=1)
+
+
+def test_what_this_server_has_not_is_said_in_the_protocol_s_shape(client) -> None:
+    for ask in (client.get_log_settings, client.get_trace_settings, client.get_system_shared_memory_status):
+        with pytest.raises(InferenceServerException, match="there is no `/v2/"):
+            ask()
+    with pytest.raises(InferenceServerException, match="there is no `/v2/models/vae/config`"):
+        client.get_model_config("vae")
+
+
 def test_inputs_name_the_graph_and_a_parameter_settles_it(client, bundles: Path) -> None:
     x = np.full((2, 1, 8, 8), 0.25, np.float32)
     engine = triptych.load(bundles / "vae")

@@ -14,7 +14,7 @@ def test_no_request_that_the_description_inspires_gets_an_answer_it_does_not_kno
     served, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/openapi.json"]
-    command += ["--checks", "all", "--exclude-checks", BY_THE_MODEL, "--phases", "coverage,fuzzing"]
+    command += ["--checks", "all", "--exclude-checks", BY_THE_MODEL, "--phases", "coverage,fuzzing,stateful"]
     command += ["--max-examples", "8", "--seed", "1", "--suppress-health-check", "all", "--no-color"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=tmp_path)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]

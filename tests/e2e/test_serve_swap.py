@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,26 @@ def test_a_swap_under_load_is_seen_by_nobody_and_no_answer_mixes_versions(server
     psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=20)
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
     assert server.client.get("/healthz").json()["models"] == {"vae": new}
+
+
+def test_a_swap_frees_a_server_whose_workers_could_not_come_back(server, place, versions) -> None:
+    """They were killed after their bundle had been replaced: what they had accepted keeps nobody waiting."""
+    sample, new = "/v1/models/vae/sample", triptych.load(versions[1]).manifest.version
+    put(versions[1], place)
+    for worker in server.workers():
+        os.kill(worker["pid"], signal.SIGKILL)
+    while len(server.client.get("/readyz").json()["reasons"]) < 2:
+        pass
+    with ThreadPoolExecutor(8) as crowd:
+        waiting = [crowd.submit(server.client.post, sample, json={"n": 1}) for _ in range(8)]
+        while "triptych_in_progress 9.0" not in server.client.get("/metrics").text:
+            pass
+        assert swap(server.url).returncode == 0
+        fresh = server.client.post(sample, json={"n": 1}, headers={"request-timeout": "5"})
+        assert (fresh.status_code, fresh.headers["triptych-version"]) == (200, new)
+        refused = [answer.result() for answer in waiting]
+    assert {answer.status_code for answer in refused} == {503}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
 
 
 def test_the_same_bundle_again_is_a_rolling_restart(server) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 
 import aio_pika
 import pytest
@@ -148,6 +149,59 @@ async def test_what_is_whole_of_a_damaged_file_is_kept(tmp_path, caplog):
     assert len(kept) >= 50
     assert set(kept) <= set(ids)
     assert "the damaged file is now" in caplog.text
+    await broker.close()
+
+
+@pytest.mark.parametrize("fault", ["removed", "with its folder", "replaced", "a folder in its place"])
+async def test_a_store_whose_file_is_taken_away_is_written_anew_before_anything_is_confirmed(tmp_path, fault):
+    folder = tmp_path / "state"
+    path = folder / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    await broker.publish(job(b"before", "before"))
+    if fault == "with its folder":
+        shutil.rmtree(folder)
+    elif fault == "replaced":
+        shutil.copy(path, folder / "copy")
+        (folder / "copy").rename(path)
+    else:
+        path.unlink()
+    if fault == "a folder in its place":
+        path.mkdir()
+    await broker.publish(job(b"after", "after"))
+    kept = tmp_path / "kept.db"  # what a power cut would leave at this moment
+    shutil.copy(path, kept)
+    await broker.publish(job(b"later", "later"))
+    await broker.close()
+    for left, names in ((kept, ["before", "after"]), (path, ["before", "after", "later"])):
+        found = await SqliteBroker(left).start()
+        assert [record.id for record in await found.unfinished()] == names
+        await found.close()
+
+
+async def test_another_process_that_reads_the_store_keeps_nobody_waiting(tmp_path):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    await broker.publish(job(id="before"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+        async with asyncio.timeout(1):
+            for _ in range(5):
+                await broker.publish(job())
+    await broker.publish(job())
+    assert os.path.getsize(f"{path}-wal") == 0
+    await broker.close()
+
+
+async def test_another_process_that_locks_the_store_is_an_error_that_passes(tmp_path):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BrokerUnavailable, match="held by another process"):
+            await broker.publish(job())
+        other.execute("ROLLBACK")
+    assert await broker.publish(job(id="at last")) == "at last"
     await broker.close()
 
 

@@ -3,6 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from triptych.serve.metrics import Metrics
+from triptych.serve.supervise.spec import Event
 
 
 def test_answers_and_waits_become_counters_and_histograms():
@@ -26,3 +27,13 @@ def test_answers_and_waits_become_counters_and_histograms():
     assert samples[f"{name}_count", ("model", "m")] == 3
     assert samples["triptych_queue_duration_seconds_count",] == 1
     assert samples["triptych_in_progress",] == 0
+
+
+def test_what_a_dead_worker_held_is_counted_as_redelivered_once_for_each() -> None:
+    metrics = Metrics()
+    metrics.count_event(Event("died", "workers", "worker 0", reason="SIGKILL (silent for 30 s)"))
+    for number in range(3):
+        metrics.count_event(Event("redispatched", "workers", "worker 0", reason=f"stream {number}"))
+    page = metrics.page().decode()
+    assert "triptych_redelivered_total 3.0" in page
+    assert 'triptych_worker_restarts_total{reason="SIGKILL"} 1.0' in page

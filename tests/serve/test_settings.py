@@ -30,6 +30,12 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert (queue.capacity, queue.batch_size) == (7, 6)
 
 
+def test_a_table_is_printed_as_it_can_be_read() -> None:
+    settings = read_settings(overrides=['limits.model_timeouts_s={"my-vae" = 2.5, text = 9}'])
+    assert settings.limits.model_timeouts_s == {"my-vae": 2.5, "text": 9.0}
+    assert tomllib.loads(as_toml(settings))["limits"]["model_timeouts_s"] == {"my-vae": 2.5, "text": 9.0}
+
+
 def test_a_token_is_never_printed() -> None:
     assert "secret" not in as_toml(read_settings(overrides=["http.token=secret"]))
 
@@ -41,6 +47,10 @@ def test_a_token_is_never_printed() -> None:
         ("queue.capacty=1", "did you mean `capacity`"),
         ("queue.capacity=0", "queue.capacity"),
         ("queue.capacity=many", "queue.capacity"),
+        ("drain.delay_s=inf", "drain.delay_s"),
+        ("http.header_timeout_s=nan", "http.header_timeout_s"),
+        ("http.backlog=99999999999", "http.backlog"),
+        ("limits.body_bytes=99999999999999999999", "limits.body_bytes"),
         ("queue=3", "section"),
         ("log=xml", "log"),
         ("capacity", "section.key=value"),

@@ -97,6 +97,22 @@ class Fleet:
             )
 
     async def _retire(self, generation: Generation, pool: WorkerPool) -> None:
+        """Let former workers finish. If all are gone, none can come back: their version lies there no more.
+
+        Then what they had accepted is refused at once; the batch processors it holds are needed.
+        """
+        finishing = asyncio.create_task(self._finish(generation, pool))
+        lost = asyncio.create_task(pool.lost())
+        try:
+            await asyncio.wait([finishing, lost], return_when=asyncio.FIRST_COMPLETED)
+            if not finishing.done():
+                log.warning("the former workers are gone: what they had accepted is refused")
+                await pool.stop("brutal_kill")
+        finally:
+            finishing.cancel()
+            lost.cancel()
+
+    async def _finish(self, generation: Generation, pool: WorkerPool) -> None:
         await generation.quiet()
         await pool.stop(self._retire_s)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import cast
 
 import msgspec
@@ -17,6 +17,7 @@ from triptych.errors import ConflictError, Overloaded
 from triptych.serve.brokers.broker import Intake
 from triptych.serve.catalog import Catalog
 from triptych.serve.generation import Generation, Pool
+from triptych.serve.http.request_body import Room
 from triptych.serve.logs import log_trouble
 from triptych.serve.metrics import Metrics
 from triptych.serve.pipeline.handler import BatchInfo, Handler
@@ -32,6 +33,7 @@ from triptych.serve.pipeline.pipeline import Pipeline
 from triptych.serve.pipeline.producer import QueueProducer
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.failure import Failure
+from triptych.serve.supervise.stream import PieceStream
 from triptych.serve.ticket import ACKNOWLEDGER, Deadlines, Outcome, Ticket
 from triptych.serve.work import ProbeWork, TextPiece, TextWork, Work
 
@@ -77,6 +79,23 @@ class Dispatch(Handler):
                 message.put_result(answer)
 
 
+class TextStream:
+    """The pieces of a text as they are made."""
+
+    def __init__(self, pieces: PieceStream, decode: Callable[[bytes], TextPiece]) -> None:
+        self._pieces, self._decode = pieces, decode
+
+    def __aiter__(self) -> TextStream:
+        return self
+
+    async def __anext__(self) -> TextPiece:
+        return self._decode(await anext(self._pieces))
+
+    async def aclose(self) -> None:
+        """Stop it within a token, also if nobody has read a piece yet."""
+        await self._pieces.aclose()
+
+
 class Gateway:
     """What the routes, and the runner of jobs, call.
 
@@ -86,6 +105,7 @@ class Gateway:
         swap: begins the next generation, or raises ConflictError and changes nothing.
         pipeline: the child to supervise.
         jobs: where jobs go in, once that is open.
+        bodies: what the bodies of all requests take.
         is_draining: set once the server is on its way down.
         started_at_s: on the monotonic clock.
     """
@@ -96,6 +116,7 @@ class Gateway:
         self.generation, self.settings, self.metrics = generation, settings, metrics
         self.swap: Callable[[], Awaitable[None]] = cannot_swap
         self.jobs: Intake | None = None
+        self.bodies = Room(settings.limits.bodies_bytes)
         self.is_draining = False
         self.started_at_s = time.monotonic()
         queue = settings.queue
@@ -176,14 +197,13 @@ class Gateway:
         self._deadlines.add(ticket)
         return ticket
 
-    async def stream(self, work: TextWork, *, deadline_s: float) -> AsyncGenerator[TextPiece, None]:
-        """The pieces of a text as they are made; closing the iterator stops it within a token."""
+    def stream(self, work: TextWork, *, deadline_s: float) -> TextStream:
+        """Have a text made by the generation of this moment; closing what is returned stops it in a token.
+
+        Raises: Overloaded or Draining at once.
+        """
         pieces = self.pool.stream(self._encode(work), deadline_s=deadline_s)
-        try:
-            async for piece in pieces:
-                yield self._decode_piece(piece)
-        finally:
-            await pieces.aclose()
+        return TextStream(pieces, self._decode_piece)
 
     def is_ready(self, probed: dict[int, str]) -> bool:
         """Whether requests will be answered: one worker that did its batch in `probe` is enough."""

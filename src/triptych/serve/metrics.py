@@ -143,7 +143,9 @@ class Metrics:
         self._dead_lettered.inc(now.dead_lettered - before.dead_lettered)
 
     def count_event(self, event: Event) -> None:
-        """Count a worker's death."""
+        """Count a worker's death, and what was handed out again because of it."""
+        if event.kind == "redispatched":
+            self.redelivered.inc()
         if event.kind == "died" and event.child:
             self.worker_restarts.labels(event.reason.partition(" (")[0].partition(":")[0] or "unknown").inc()
 

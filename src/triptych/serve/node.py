@@ -23,6 +23,7 @@ from triptych.serve.fleet import Fleet
 from triptych.serve.gateway import Gateway
 from triptych.serve.generation import Generation
 from triptych.serve.http.app import App
+from triptych.serve.http.crowd import take_all_descriptors
 from triptych.serve.http.server import HttpChild
 from triptych.serve.jobs.lane import open_lane
 from triptych.serve.jobs.runner import JobRunner
@@ -61,6 +62,7 @@ def main(call: object) -> int:
     """Entry point of the node process."""
     told = msgspec.convert(call, NodeCall)
     start_logging(told.settings.log)
+    take_all_descriptors()
     return uvloop.run(Node(told).run())
 
 

@@ -18,11 +18,11 @@ from typing import Any
 import msgspec
 
 from triptych.bundle import reader
-from triptych.errors import ConfigError, ServeError
+from triptych.errors import ConfigError, ServeError, nearest
 from triptych.serve.grpc import address as grpc_address
 from triptych.serve.jobs.lane import with_place
 from triptych.serve.logs import log_event, start_logging
-from triptych.serve.settings import Http, Settings
+from triptych.serve.settings import Http, Limits, Settings
 from triptych.serve.supervise.process import ProcessChild, spawn
 from triptych.serve.supervise.spec import ChildSpec
 from triptych.serve.supervise.supervisor import Supervisor
@@ -50,9 +50,19 @@ def serve(bundles: Sequence[Path], settings: Settings, announce: Callable[[str],
     names = [reader.read(folder).manifest.name for folder in bundles]
     if len(set(names)) < len(names):
         raise ConfigError(f"got {', '.join(names)}", where="bundles", valid="bundles of different names")
+    if bundles:
+        check_models(settings.limits, names)
     folders = [str(folder.resolve()) for folder in bundles]
     with listen(settings.http) as listener, grpc_address.held(settings) as (settings, grpc):
         return asyncio.run(Root(folders, settings, listener, grpc).run(announce))
+
+
+def check_models(limits: Limits, names: Sequence[str]) -> None:
+    """Raise ConfigError for a deadline of a model that is not served: it would have no effect."""
+    for name in limits.model_timeouts_s:
+        if name not in names:
+            where, valid = "limits.model_timeouts_s", ", ".join(names)
+            raise ConfigError(f"got `{name}`", where=where, valid=valid, remedy=nearest(name, names))
 
 
 def listen(http: Http) -> socket.socket:
@@ -97,7 +107,7 @@ class Root:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         if not (await try_way(self._bundles, self._settings, self._stop) and await self._first_start()):
-            return 0 if self._node is None else self._code(self._node)
+            return 0  # asked to stop before it was up: nothing had been accepted
         announce(self.url)
         if self._grpc:
             announce(f"grpc://{self._grpc}")
@@ -138,16 +148,17 @@ class Root:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         loop.remove_reader(read)
         os.close(read)
-        if stopping.done():
-            await self._node.stop(MARGIN_S)
-            return False
         stopping.cancel()
-        if not answered.result():
+        if answered.done() and answered.result():
+            return True
+        if not self._stop.is_set():
             end = await self._node.wait()
-            raise ServeError(
-                f"it did not start ({end.reason})", where="node", remedy="the lines above say why"
-            )
-        return True
+            if not self._stop.is_set():  # else it was a signal to the whole group that ended the node
+                raise ServeError(
+                    f"it did not start ({end.reason})", where="node", remedy="the lines above say why"
+                )
+        await self._node.stop(MARGIN_S)
+        return False
 
     async def _start_node(self) -> ProcessChild:
         if self._node is None or not self._is_first:

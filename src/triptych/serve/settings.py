@@ -16,8 +16,9 @@ from msgspec import Meta
 
 from triptych.errors import ConfigError, nearest
 
-Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+LONGEST_S = 1e9  # thirty years; "inf" would be a wait without an end
+Count = Annotated[int, Meta(ge=1, le=2**53)]
+Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
 Origin = Annotated[str, Meta(pattern=r"^(\*|https?://[^/\s]+)$")]
 SECRET, HIDDEN = ("token", "broker"), "***"
 
@@ -43,7 +44,15 @@ class Http(Section, frozen=True):
         Seconds, Meta(description="a client that takes nothing of its answer for this long is cut off")
     ] = 30.0
     keep_alive_s: Annotated[Seconds, Meta(description="an idle connection is closed after this long")] = 75.0
-    backlog: Annotated[Count, Meta(description="connections that may wait to be accepted")] = 2048
+    connections: Annotated[
+        Count,
+        Meta(
+            description="open at a time, as far as there are descriptors; then the longest idle one is closed"
+        ),
+    ] = 10_000
+    backlog: Annotated[
+        int, Meta(ge=1, le=2**31 - 1, description="connections that may wait to be accepted")
+    ] = 2048
 
 
 class Grpc(Section, frozen=True):
@@ -59,7 +68,10 @@ class Limits(Section, frozen=True):
     """What one request may ask for."""
 
     body_bytes: Annotated[Count, Meta(description="largest request body (413)")] = 8 * 2**20
-    json_depth: Annotated[Count, Meta(le=200, description="deepest nesting of a JSON body (400)")] = 32
+    bodies_bytes: Annotated[
+        Count, Meta(description="what the bodies of all requests may take at a time; more are refused (503)")
+    ] = 256 * 2**20
+    json_depth: Annotated[int, Meta(ge=1, le=200, description="deepest nesting of a JSON body (400)")] = 32
     rows: Annotated[Count, Meta(description="most samples, or rows of input, of one request (400)")] = 256
     tokens: Annotated[Count, Meta(description="most tokens one request may ask for (400)")] = 4096
     prompt_characters: Annotated[
@@ -70,6 +82,10 @@ class Limits(Section, frozen=True):
         Seconds,
         Meta(description="deadline when the Request-Timeout header names none, and its largest value (504)"),
     ] = 60.0
+    model_timeouts_s: Annotated[
+        dict[str, Seconds],
+        Meta(description="the same for single models, where it is shorter: {my-vae = 2.5}"),
+    ] = {}
 
 
 class Workers(Section, frozen=True):
@@ -131,7 +147,7 @@ class Queue(Section, frozen=True):
     ] = 3.0
     batch_size: Annotated[Count, Meta(description="most rows computed together")] = 64
     batch_timeout_s: Annotated[
-        float, Meta(ge=0, description="longest wait for company while every worker is busy")
+        float, Meta(ge=0, le=LONGEST_S, description="longest wait for company while every worker is busy")
     ] = 0.02
     max_deliveries: Annotated[Count, Meta(description="tries of a request whose worker dies each time")] = 3
 
@@ -171,7 +187,9 @@ class Drain(Section, frozen=True):
 
     delay_s: Annotated[
         float,
-        Meta(ge=0, description="for this long readiness says 503 and each answer ends its connection"),
+        Meta(
+            ge=0, le=LONGEST_S, description="this long readiness says 503 and each answer ends its connection"
+        ),
     ] = 0.5
     shutdown_s: Annotated[Seconds, Meta(description="accepted requests must be answered within this")] = 30.0
 
@@ -251,6 +269,8 @@ def _description(hint: Any) -> str:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(inner)}' for key, inner in value.items())}}}"
     return msgspec.json.encode(value).decode()
 
 

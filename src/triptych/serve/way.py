@@ -35,7 +35,7 @@ async def try_way(bundles: Sequence[str], settings: Settings, stop: asyncio.Even
     stopping = asyncio.create_task(stop.wait())
     waiting: list[asyncio.Future[Any]] = [trial.exited, stopping]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if stopping.done():
+    if stop.is_set():
         await trial.stop("brutal_kill")
     stopping.cancel()
     with os.fdopen(read, "rb") as pipe:

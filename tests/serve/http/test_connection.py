@@ -14,7 +14,7 @@ from triptych.serve.generation import Generation
 from triptych.serve.http.connection import Connection
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.metrics import Metrics
-from triptych.serve.settings import Http, Settings
+from triptych.serve.settings import Http, Limits, Settings
 
 TEXT = "text/plain"
 
@@ -26,8 +26,9 @@ class Idle:
 class Held:
     """Holds every exchange until the test answers it."""
 
-    def __init__(self) -> None:
-        self.gateway = Gateway(Generation(Catalog(), Idle()), Settings(), Metrics())  # type: ignore[arg-type]
+    def __init__(self, limits: Limits) -> None:
+        settings = Settings(limits=limits)
+        self.gateway = Gateway(Generation(Catalog(), Idle()), settings, Metrics())  # type: ignore[arg-type]
         self.exchanges: asyncio.Queue[Exchange] = asyncio.Queue()
         self.connections: set[Connection] = set()
 
@@ -36,8 +37,8 @@ class Held:
 
 
 @asynccontextmanager
-async def served(**settings: float):
-    held = Held()
+async def served(*, limits: Limits | None = None, **settings: float):
+    held = Held(limits or Limits())
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: Connection(held, Http(**settings), held.connections), "127.0.0.1", 0
@@ -308,6 +309,43 @@ async def test_a_body_beyond_the_limit_is_refused_though_its_length_was_not_told
             writer.write(part)
         with pytest.raises(Exception, match="at most"):
             await body
+
+
+@pytest.mark.anyio
+async def test_bodies_of_all_requests_have_a_limit_together_and_are_let_go_of():
+    async with served(limits=Limits(bodies_bytes=2500)) as (held, _, first):
+        others = []
+        for _ in range(2):
+            address = first.get_extra_info("peername")
+            others.append((await asyncio.open_connection(*address))[1])
+        exchanges = []
+        for writer in (first, *others):
+            writer.write(get("/", "Content-Length: 2000", method="POST") + b"x" * 1000)
+            exchanges.append(await held.exchanges.get())
+        with pytest.raises(Exception, match="more than 2500 bytes") as caught:
+            await exchanges[2].body()
+        exchanges[2].refuse(caught.value)
+        exchanges[0].reply(200, b"", TEXT, [])
+        assert held.gateway.bodies.held_bytes == 1000
+        gone = asyncio.Event()
+        exchanges[1].watch(gone.set)
+        others[0].close()
+        await gone.wait()
+        assert held.gateway.bodies.held_bytes == 0
+        others[1].close()
+
+
+@pytest.mark.anyio
+async def test_a_request_whose_turn_does_not_come_holds_nothing():
+    async with served() as (held, _, writer):
+        writer.write(get("/") + get("/", "Content-Length: 1000", method="POST") + b"x" * 1000)
+        await held.exchanges.get()
+        assert held.gateway.bodies.held_bytes == 1000
+        (connection,) = held.connections
+        connection.abort()
+        while held.connections:
+            await asyncio.sleep(0)
+        assert held.gateway.bodies.held_bytes == 0
 
 
 @pytest.mark.anyio

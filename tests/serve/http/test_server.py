@@ -19,6 +19,9 @@ from triptych.serve.settings import Http, Settings
 class Idle:
     """A pool nobody asks."""
 
+    def workers(self) -> list[None]:
+        return []
+
 
 class Slow:
     """An application that takes a few turns of the event loop for an answer in two pieces, while draining."""

@@ -14,7 +14,8 @@ from triptych.errors import ConfigError
 from triptych.serve.brokers import table
 from triptych.serve.brokers.job import BrokerStatistics, Job, Lease, Record, State
 from triptych.serve.brokers.options import BrokerOptions
-from triptych.serve.brokers.writer import MEMORY, Writer
+from triptych.serve.brokers.store_file import MEMORY
+from triptych.serve.brokers.writer import Writer
 
 FORGET_EVERY_S = 60.0
 

@@ -1,32 +1,31 @@
 """One thread, one SQLite connection: whatever waits becomes one transaction, safe before anyone is told.
 
 After each transaction its log is moved into the database file and emptied. So at rest there is no log that
-could be cut short, damaged or lost: what was confirmed stands in the file itself.
+could be cut short, damaged or lost: what was confirmed stands in the file itself, and the file in its place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from triptych.errors import ConfigError, ServeError, StorageFull, StoreDamaged
+from triptych.errors import BrokerUnavailable, ServeError, StorageFull, StoreDamaged
+from triptych.serve.brokers.store_file import MEMORY, WAIT_S, connect, identity, open_checked, put_back
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 GROUP = 512  # operations in one transaction at most
-MEMORY = ":memory:"
-PAGE_BYTES = 4096
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,9 @@ class Writer:
         self.path = path
         self._loop = asyncio.get_running_loop()
         self._waiting: queue.SimpleQueue[tuple[Operation, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._schema, self._size_bytes = schema, size_bytes
         self._db = connect(path, schema, size_bytes)
+        self._file = identity(path)
         self._changes = self._db.total_changes
         self._thread = threading.Thread(target=self._run, name=f"store {Path(path).name}", daemon=True)
         self._closing: asyncio.Future[None] = self._loop.create_future()
@@ -103,21 +104,40 @@ class Writer:
             outcomes = [(future, *attempt(operation, self._db)) for operation, future in group]
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                self._db.rollback()
             refusal = translate(error, self.path)
             log.error("%s", refusal)
             return [(future, None, refusal) for _, future in group]
         if self._db.total_changes != self._changes:
             self._changes = self._db.total_changes
             self._empty_log()
+            if self.path != MEMORY and identity(self.path) != self._file:
+                return self._put_back(outcomes)
+        return outcomes
+
+    def _put_back(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Somebody has taken the file away: nothing is safe before it is there again."""
+        try:
+            put_back(self._db, self.path)
+            moved = open_checked(self.path, self._schema, self._size_bytes)
+        except (sqlite3.Error, OSError) as error:
+            refusal = StoreDamaged(f"was taken away, and cannot be written anew ({error})", where=self.path)
+            log.critical("%s", refusal)
+            return [(future, None, refusal) for future, _, _ in outcomes]
+        self._db, self._file, self._changes = moved, identity(self.path), moved.total_changes
         return outcomes
 
     def _empty_log(self) -> None:
+        """Move the log into the file. While another process reads it, it stays, and the next time does it."""
         try:
+            self._db.execute("PRAGMA busy_timeout = 0")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error as error:  # it is safe in the log; the next transaction tries again
+        except sqlite3.Error as error:  # it is safe in the log
             log.error("%s: the log could not be moved into the file: %s", self.path, error)
+        finally:
+            with suppress(sqlite3.Error):
+                self._db.execute(f"PRAGMA busy_timeout = {round(WAIT_S * 1000)}")
 
 
 def attempt(operation: Operation, db: sqlite3.Connection) -> tuple[Any, BaseException | None]:
@@ -141,82 +161,6 @@ def tell(outcomes: list[Outcome]) -> None:
             future.set_exception(error)
 
 
-def connect(path: str, schema: str, size_bytes: int) -> sqlite3.Connection:
-    """The open database; a damaged one is moved away, and what is whole of it into a new one.
-
-    Raises: StoreDamaged if nothing of it can be read, ConfigError if the file cannot be opened.
-    """
-    try:
-        try:
-            return open_checked(path, schema, size_bytes)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            log.critical("%s is damaged (%s)", path, error)
-            rescue(path, schema, size_bytes)
-            return open_checked(path, schema, size_bytes)
-    except sqlite3.OperationalError as error:
-        raise ConfigError(f"cannot be opened ({error})", where=path, remedy="choose another place") from error
-    except sqlite3.DatabaseError as error:
-        remedy = "move it away, and what its name with -wal and -shm is"
-        raise StoreDamaged(f"is no store of jobs ({error})", where=path, remedy=remedy) from error
-
-
-def open_checked(path: str, schema: str, size_bytes: int) -> sqlite3.Connection:
-    """The open database, if it is whole."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        if path != MEMORY:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA max_page_count = {max(16, size_bytes // PAGE_BYTES)}")
-        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
-        db.executescript(schema)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def rescue(path: str, schema: str, size_bytes: int) -> None:
-    """Move a damaged file away and copy every row that can be read into a new one."""
-    aside = f"{path}.damaged-{time.time_ns()}"
-    for suffix in ("", "-wal", "-shm"):
-        if os.path.exists(path + suffix):
-            os.rename(path + suffix, aside + suffix)
-    old = sqlite3.connect(aside, isolation_level=None)
-    new = open_checked(path, schema, size_bytes)
-    try:
-        last: int = old.execute("SELECT max(seq) FROM jobs").fetchone()[0] or 0
-        new.execute("BEGIN")
-        copied = sum(copy_row(old, new, seq) for seq in range(1, last + 1))
-        new.execute("COMMIT")
-    except sqlite3.DatabaseError:
-        for suffix in ("", "-wal", "-shm"):
-            Path(path + suffix).unlink(missing_ok=True)
-            if os.path.exists(aside + suffix):
-                os.rename(aside + suffix, path + suffix)
-        raise
-    finally:
-        old.close()
-        new.close()
-    log.critical("%s: %d rows were whole and are kept; the damaged file is now %s", path, copied, aside)
-
-
-def copy_row(old: sqlite3.Connection, new: sqlite3.Connection, seq: int) -> int:
-    """Copy one row; 0 if it is not there or cannot be read."""
-    try:
-        row = old.execute("SELECT * FROM jobs NOT INDEXED WHERE seq = ?", (seq,)).fetchone()
-        if row is None:
-            return 0
-        return new.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(row))})", row).rowcount
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        log.critical("row %d cannot be read: %s", seq, error)
-        return 0
-
-
 def translate(error: sqlite3.Error, path: str) -> ServeError:
     """The error of ours that a database error stands for."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -224,6 +168,8 @@ def translate(error: sqlite3.Error, path: str) -> ServeError:
         return StorageFull(
             f"cannot be written ({error})", where=path, remedy="make room on the disk, or raise its limit"
         )
+    if code in HELD:
+        return BrokerUnavailable(f"is held by another process ({error})", where=path)
     if code in DAMAGED:
         return StoreDamaged(
             f"is damaged ({error})", where=path, remedy="start again: what is whole of it is kept"

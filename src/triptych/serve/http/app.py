@@ -6,6 +6,7 @@ import asyncio
 import hmac
 from collections.abc import Awaitable
 
+from triptych.errors import DeadlineExceeded
 from triptych.serve.gateway import Gateway
 from triptych.serve.http import images, jobs, kserve, native, openai, system
 from triptych.serve.http.cors import Cors
@@ -14,6 +15,7 @@ from triptych.serve.http.openapi import Interface
 from triptych.serve.http.refusal import Refusal
 from triptych.serve.http.routing import Route, Router
 
+GRACE_S = 0.25  # for whoever waits within it to say what he waited for
 GUARDED, OPEN = ("/v1/", "/v2"), "/v2/health/"
 
 ROUTES = (
@@ -33,12 +35,12 @@ ROUTES = (
     Route("GET", "/v2/models/{name}/versions/{version}/ready", kserve.model_ready),
     Route("POST", "/v2/models/{name}/versions/{version}/infer", kserve.infer, at_once=True),
     Route("POST", "/v2/repository/index", kserve.index),
-    Route("POST", "/v2/repository/models/{name}/load", kserve.load),
+    Route("POST", "/v2/repository/models/{name}/load", kserve.load, is_timed=False),
     Route("POST", "/v1/jobs", jobs.submit),
     Route("GET", "/v1/jobs", jobs.list_dead),
     Route("GET", "/v1/jobs/{id}", jobs.show),
-    Route("DELETE", "/v1/jobs/{id}", jobs.cancel),
     Route("GET", "/v1/jobs/{id}/result", jobs.result),
+    Route("POST", "/v1/jobs/{id}/cancel", jobs.cancel),
     Route("POST", "/v1/jobs/{id}/requeue", jobs.requeue),
     Route("GET", "/v2/workers", system.workers),
     Route("GET", "/livez", system.live),
@@ -71,6 +73,7 @@ class App:
             if self._token and exchange.path.startswith(GUARDED) and not exchange.path.startswith(OPEN):
                 self._check_token(exchange)
             route, parts = self._router.find(exchange.method, exchange.path)
+            exchange.read_deadline()
             if route.at_once and self._is_refused(exchange, parts):
                 return
             if route.at_once and not exchange.is_whole:
@@ -81,24 +84,24 @@ class App:
             exchange.refuse(error)
             return
         if answering is not None:
-            task = asyncio.create_task(answer(exchange, answering))
+            until_s = exchange.deadline_s + GRACE_S if route.is_timed else None
+            task = asyncio.create_task(answer(exchange, answering, until_s))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
     def _is_refused(self, exchange: Exchange, parts: dict[str, str]) -> bool:
         """Refuse work there would be no time for; by its header alone, whatever its body is."""
-        exchange.read_deadline()
         error = self.gateway.overload(exchange.deadline_s)
         if error is None:
             return False
         if parts.get("name") in self.gateway.catalog:
-            exchange.model = parts["name"]
+            exchange.about(parts["name"])
         exchange.refuse(error)
         return True
 
     def _check_token(self, exchange: Exchange) -> None:
-        sent = exchange.headers.get(b"authorization", b"")
-        if not hmac.compare_digest(sent, b"Bearer " + self._token):
+        scheme, _, sent = exchange.headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(sent.strip(), self._token):
             ask = [(b"www-authenticate", b"Bearer")]
             raise Refusal(
                 401, "no valid token", where="Authorization", valid="Bearer and the token", headers=ask
@@ -107,17 +110,21 @@ class App:
 
 async def when_whole(route: Route, exchange: Exchange, parts: dict[str, str]) -> None:
     """Wait for the rest of the request, then answer."""
-    exchange.read_deadline()
     await exchange.body()
     answering = route.answer(exchange, **parts)
     if answering is not None:
         await answering
 
 
-async def answer(exchange: Exchange, answering: Awaitable[None]) -> None:
-    """Await what answers `exchange`, and answer for it if it fails."""
+async def answer(exchange: Exchange, answering: Awaitable[None], until_s: float | None) -> None:
+    """Await what answers `exchange`, and answer for it if it fails, or has not done so at `until_s`."""
+    limit = asyncio.timeout_at(until_s)
     try:
-        await answering
+        async with limit:
+            await answering
+    except TimeoutError as error:
+        late = DeadlineExceeded("the deadline passed before the answer was there", where="Request-Timeout")
+        exchange.refuse(late if limit.expired() else error)
     except asyncio.CancelledError:
         if not exchange.is_gone:
             raise

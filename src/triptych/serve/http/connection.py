@@ -32,6 +32,16 @@ class Responder(Protocol):
         """Answer, now or later; never raises."""
 
 
+class Connections(Protocol):
+    """Where connections note themselves."""
+
+    def add(self, connection: Connection) -> None:
+        """It is open."""
+
+    def discard(self, connection: Connection) -> None:
+        """It is closed."""
+
+
 class Connection(asyncio.Protocol):
     """Reads requests, hands each to the responder when its turn comes, and writes the answers.
 
@@ -42,7 +52,7 @@ class Connection(asyncio.Protocol):
         connections: where it notes itself while it is open.
     """
 
-    def __init__(self, responder: Responder, settings: Http, connections: set[Connection]) -> None:
+    def __init__(self, responder: Responder, settings: Http, connections: Connections) -> None:
         self._responder, self._settings, self._connections = responder, settings, connections
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(responder.gateway, self, self._arrived)
@@ -64,8 +74,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock of the first header starts."""
         self._transport = transport
-        self._connections.add(self)
         self._expect_header()
+        self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Read on; then it is the next request's turn, if none is being answered."""
@@ -91,7 +101,7 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         self._release()
         current, self._current = self._current, None
-        self._next.clear()
+        self._drop_next()
         if current is not None:
             current.leave()
 
@@ -137,6 +147,15 @@ class Connection(asyncio.Protocol):
         """Cut the client off."""
         self._transport.abort()
 
+    def turn_away(self) -> None:
+        """There are as many connections as there may be, and each is being answered."""
+        self._give_up_reading(503, "there are too many connections", where="server")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing is being answered here."""
+        return self._current is None and not self._next
+
     def head(self, status: int) -> bytes:
         """The first lines of every answer."""
         return STATUS_LINE[status] + date_line()
@@ -168,6 +187,11 @@ class Connection(asyncio.Protocol):
             self._responder.respond(self._current)
         self._pace()
 
+    def _drop_next(self) -> None:
+        """Nothing that was read is answered any more."""
+        while self._next:
+            self._next.popleft().forget()
+
     def _pace(self) -> None:
         """Read no further while requests wait here, or while the client takes nothing."""
         wanted = bool(self._next) or self._drained is not None
@@ -177,7 +201,7 @@ class Connection(asyncio.Protocol):
 
     def _is_idle(self) -> bool:
         """Whether no request is being answered, and none has begun to arrive."""
-        return self._current is None and not self._next and not self._reader.begun
+        return self.is_waiting and not self._reader.begun
 
     def _close_idle(self) -> None:
         if self._is_idle():
@@ -230,7 +254,7 @@ class Connection(asyncio.Protocol):
         if drained is not None:
             drained.set_result(None)
 
-    def _give_up_reading(self, status: int, flaw: str) -> None:
+    def _give_up_reading(self, status: int, flaw: str, where: str = "header") -> None:
         """What came is no request, or no end of one: that is said where nothing else is to be said before.
 
         A request whose body breaks off is answered with it; one that is answered already is not answered
@@ -242,16 +266,16 @@ class Connection(asyncio.Protocol):
         if broken is not None and not broken.is_complete:
             broken.break_off(Refusal(status, flaw, where="body"))
         elif broken is None and self._current is None and not self._next:
-            self._refuse(status, flaw)
+            self._refuse(Refusal(status, flaw, where=where))
             return
         if self._current is None and not self._next:
             self._close()
         else:
             self._turn()
 
-    def _refuse(self, status: int, flaw: str) -> None:
+    def _refuse(self, error: Refusal) -> None:
         """What is no request gets an answer in the shape of every other error."""
-        body = native_body(Refusal(status, flaw, where="header"), status)
+        body, status = native_body(error, error.status), error.status
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.write(self.head(status) + head % len(body) + body)
         self._close()
@@ -268,7 +292,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._is_broken = True
-        self._next.clear()
+        self._drop_next()
         self._pace()
         self._transport.write_eof()
         if self._idle_timer is not None:

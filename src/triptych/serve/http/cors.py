@@ -8,7 +8,7 @@ from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.refusal import Headers
 
 ANY = "*"
-METHODS, LIFETIME_S = b"GET, HEAD, POST, DELETE", 600
+METHODS, LIFETIME_S = b"GET, HEAD, POST", 600
 EXPOSED = (
     b"triptych-model, triptych-version, triptych-seed, x-request-id, location, retry-after"
     b", inference-header-content-length"

@@ -110,7 +110,7 @@ class Exchange:
         self.deadline_s = self.arrived_at_s + gateway.settings.limits.request_timeout_s
         self.model, self.status = "", 0
         self.always: Headers = []
-        self._body = RequestBody(headers, gateway.settings.limits.body_bytes)
+        self._body = RequestBody(headers, gateway.settings.limits.body_bytes, gateway.bodies)
         self._id = b""
         self._is_chunked = False
         self._gone: Callable[[], object] | None = None
@@ -143,6 +143,13 @@ class Exchange:
             got = text.decode("latin-1")
             raise InputError(f"got `{got}`", where="Request-Timeout", valid="a number of seconds above 0")
         self.deadline_s = min(self.deadline_s, self.arrived_at_s + timeout_s)
+
+    def about(self, model: str) -> None:
+        """Note the model it is about, whose own deadline holds as well."""
+        self.model = model
+        longest_s = self.gateway.settings.limits.model_timeouts_s.get(model)
+        if longest_s is not None:
+            self.deadline_s = min(self.deadline_s, self.arrived_at_s + longest_s)
 
     def accept(self, offered: Sequence[str]) -> str:
         """The first media type of `offered` that the client prefers.
@@ -268,12 +275,17 @@ class Exchange:
         self.keep_alive = False
         self._body.break_off(error)
 
+    def forget(self) -> None:
+        """Its turn will not come."""
+        self._body.drop()
+
     def leave(self) -> None:
         """The client went away."""
         if self.is_complete:
             return
         self.is_gone = True
         self._body.cancel()
+        self._body.drop()
         if self._gone is not None:
             self._gone()
         self.gateway.metrics.cancelled.labels(self.model).inc()
@@ -299,6 +311,7 @@ class Exchange:
 
     def _end(self) -> None:
         self.is_complete, self._gone = True, None
+        self._body.drop()
         self._count(self.status)
         self.client.end(self)
 

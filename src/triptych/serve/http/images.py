@@ -36,11 +36,10 @@ class ImagesBody(Body, frozen=True):
 
 def generate(exchange: Exchange) -> None:
     """`POST /v1/images/generations`: `n` pictures of `model`, each a PNG in base64."""
-    exchange.read_deadline()
     body = exchange.whole_json(ImagesBody)
     gateway = exchange.gateway
     model = gateway.catalog.find(body.model)
-    exchange.model = model.name
+    exchange.about(model.name)
     check_size(model, body.size)
     n = body.n or 1
     check_limit("n", n, gateway.settings.limits.rows)

@@ -33,7 +33,7 @@ async def submit(exchange: Exchange) -> None:
     """`POST /v1/jobs`: keep a request safe (202) and answer it later; one `Idempotency-Key` is one job."""
     intake, body = lane(exchange), await exchange.json(JobBody)
     model = exchange.gateway.catalog.known(body.model)
-    exchange.model = model.name
+    exchange.about(model.name)
     key = exchange.headers.get(b"idempotency-key", b"").decode("latin-1")
     if len(key) > MAX_KEY_CHARACTERS:
         raise InputError(
@@ -59,7 +59,7 @@ async def show(exchange: Exchange, id: str) -> None:
 
 
 async def cancel(exchange: Exchange, id: str) -> None:
-    """`DELETE /v1/jobs/{id}`: end a job nobody wants any more; one that has ended stays as it is."""
+    """`POST /v1/jobs/{id}/cancel`: end a job nobody wants any more; one that has ended stays as it is."""
     record = await lane(exchange).cancel(id)
     await exchange.answer(200, encode(describe_job(record)), JSON, [])
 

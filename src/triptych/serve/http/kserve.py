@@ -29,7 +29,8 @@ OCTETS = "application/octet-stream"
 LENGTH = b"inference-header-content-length"
 MAX_DIGITS = 18
 SAMPLE = "sample"
-FORM_PARAMETERS = ("graph", "binary_data_output")  # what says how, not what
+TIMEOUT, MICROSECONDS = "timeout", 1e-6
+FORM_PARAMETERS = ("graph", "binary_data_output", TIMEOUT)  # what says how, not what
 TEXT_INPUT = {"name": "text_input", "datatype": kserve.BYTES, "shape": [-1]}
 TEXT_OUTPUT = {"name": "text_output", "datatype": kserve.BYTES, "shape": [-1]}
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
@@ -111,12 +112,12 @@ def infer(exchange: Exchange, name: str, version: str = "") -> Awaitable[None] |
     parameters are those of `/v1/completions`.
     """
     model = find(exchange, name, version)
-    exchange.model = name
-    exchange.read_deadline()
+    exchange.about(name)
     body, binary = read_body(exchange)
+    read_timeout(exchange, body.parameters)
     names = [part.name for part in body.inputs]
     if model.is_text and names == [TEXT_INPUT["name"]]:
-        return continue_texts(exchange, model, body, binary)
+        return continue_texts(exchange, name, version, body, binary)
     if not names and body.parameters.get("graph", SAMPLE) == SAMPLE and not model.is_text:
         draw(exchange, model, body)
     else:
@@ -134,6 +135,17 @@ def read_body(exchange: Exchange) -> tuple[InferBody, bytes]:
         raise InputError(f"got `{got}`", where="Inference-Header-Content-Length", valid=valid)
     size = len(whole) if length is None else int(length)
     return parse(whole[:size], InferBody, depth), whole[size:]
+
+
+def read_timeout(exchange: Exchange, parameters: kserve.Parameters) -> None:
+    """Take over the deadline of `parameters.timeout`, which clients of the protocol give in microseconds."""
+    given = parameters.get(TIMEOUT)
+    if given is None:
+        return
+    if not isinstance(given, int) or isinstance(given, bool) or given <= 0:
+        where, valid = f"parameters.{TIMEOUT}", "a whole number of microseconds above 0"
+        raise InputError(f"got {given!r}", where=where, valid=valid)
+    exchange.deadline_s = min(exchange.deadline_s, exchange.arrived_at_s + given * MICROSECONDS)
 
 
 def choose(model: Model, names: list[str], parameters: kserve.Parameters) -> GraphRecord:
@@ -172,8 +184,9 @@ def draw(exchange: Exchange, model: Model, body: InferBody) -> None:
     queue(exchange, work, wanted.n, (model.name, SAMPLE), partial(reply, exchange, headers=headers))
 
 
-async def continue_texts(exchange: Exchange, model: Model, body: InferBody, binary: bytes) -> None:
+async def continue_texts(exchange: Exchange, name: str, version: str, body: InferBody, binary: bytes) -> None:
     """Continue each prompt of `text_input`, as `POST /v1/completions` does."""
+    model = find(exchange, name, version)  # of the generation that makes them, which is that of now
     inference = kserve.as_inference(body, binary, [str(TEXT_OUTPUT["name"])])
     prompts = kserve.texts(inference.inputs[0])
     known_parameters(body, TEXT_PARAMETERS)

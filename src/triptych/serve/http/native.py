@@ -12,10 +12,9 @@ import msgspec
 from triptych.bundle.condition import row_labels
 from triptych.bundle.continuation import Continuation
 from triptych.errors import InputError
-from triptych.serve.catalog import Model
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.json_body import parse
-from triptych.serve.http.refusal import Headers, encode
+from triptych.serve.http.refusal import encode
 from triptych.serve.http.schemas import RunBody, SampleBody, new_seed
 from triptych.serve.http.streaming import collect
 from triptych.serve.work import JSON, NPY, PNG, TEXT, RunWork, SampleWork, TextWork, Work
@@ -28,16 +27,15 @@ def sample(exchange: Exchange, name: str) -> Awaitable[None] | None:
     """`POST /v1/models/{model}/sample`: `n` samples of `seed`, as JSON, npy or a picture."""
     gateway = exchange.gateway
     model = gateway.catalog.find(name)
-    exchange.model = name
-    exchange.read_deadline()
+    exchange.about(name)
     accept = exchange.accept((JSON, TEXT) if model.is_text else (JSON, NPY, PNG))
     body = exchange.whole_json(SampleBody)
     check_limit("n", body.n, gateway.settings.limits.rows)
     labels = row_labels(body.condition, body.n, model.manifest.sampler.classes)
     seed = new_seed() if body.seed is None else body.seed
-    headers = [*model.headers, (b"triptych-seed", b"%d" % seed)]
     if model.is_text:
-        return sample_texts(exchange, model, body.n, seed, accept, headers)
+        return sample_texts(exchange, name, body.n, seed, accept)
+    headers = [*model.headers, (b"triptych-seed", b"%d" % seed)]
     work = SampleWork(name, body.n, seed, accept, labels)
     queue(exchange, work, body.n, (name, "sample"), lambda made: exchange.reply(200, made, accept, headers))
     return None
@@ -59,10 +57,9 @@ def queue(exchange: Exchange, work: Work, rows: int, key: Hashable, reply: Calla
     exchange.watch(ticket.cancel)
 
 
-async def sample_texts(
-    exchange: Exchange, model: Model, n: int, seed: int, accept: str, headers: Headers
-) -> None:
+async def sample_texts(exchange: Exchange, name: str, n: int, seed: int, accept: str) -> None:
     """`n` texts from an empty prompt, as long as the model's samples are."""
+    model = exchange.gateway.catalog.find(name)  # of the generation that makes them, which is that of now
     length = 1
     for size in model.manifest.sample.shape:
         length *= int(size)
@@ -79,16 +76,15 @@ async def sample_texts(
         answer = encode(
             {"model": model.name, "version": model.version, "seed": seed, "shape": [n], "samples": texts}
         )
-    await exchange.answer(200, answer, accept, headers)
+    await exchange.answer(200, answer, accept, [*model.headers, (b"triptych-seed", b"%d" % seed)])
 
 
 def run(exchange: Exchange, name: str, graph_name: str) -> None:
     """`POST /v1/models/{model}/run/{graph}`: the graph's outputs for the inputs in the body."""
     gateway = exchange.gateway
     model = gateway.catalog.find(name)
-    exchange.model = name
+    exchange.about(name)
     graph = model.graph(graph_name)
-    exchange.read_deadline()
     accept = exchange.accept((JSON, NPY) if len(graph.outputs) == 1 else (JSON,))
     kind = exchange.content_type((JSON, NPY) if len(graph.inputs) == 1 else (JSON,))
     body = exchange.whole_body()

@@ -25,7 +25,7 @@ MAX_TOKENS = 16  # OpenAI's default
 
 
 async def list_models(exchange: Exchange) -> None:
-    """`GET /v1/models`."""
+    """`GET /v1/models`: the models that are served."""
     catalog = exchange.gateway.catalog
     await exchange.answer(
         200, encode({"object": "list", "data": [card(m) for m in catalog.values()]}), JSON, []
@@ -33,7 +33,7 @@ async def list_models(exchange: Exchange) -> None:
 
 
 async def show_model(exchange: Exchange, name: str) -> None:
-    """`GET /v1/models/{model}`."""
+    """`GET /v1/models/{model}`: its version, family, graphs and the shape of a sample."""
     model = exchange.gateway.catalog.find(name)
     await exchange.answer(200, encode(card(model)), JSON, model.headers)
 
@@ -54,11 +54,10 @@ def card(model: Model) -> dict[str, Any]:
 
 
 async def complete(exchange: Exchange) -> None:
-    """`POST /v1/completions`."""
-    exchange.read_deadline()
+    """`POST /v1/completions`: go on from a prompt, whole or as server-sent events."""
     body = await exchange.json(CompletionBody)
     model = exchange.gateway.catalog.find(body.model)
-    exchange.model = model.name
+    exchange.about(model.name)
     if not model.is_text:
         raise InputError(
             f"`{model.name}` makes no text", where="model", remedy=f"use /v1/models/{model.name}/sample"
@@ -86,8 +85,8 @@ def as_prompts(prompt: Any) -> list[str | tuple[int, ...]]:
     >>> as_prompts([[1, 2], [3]])
     [(1, 2), (3,)]
     """
-    if isinstance(prompt, str):
-        return [prompt]
+    if prompt is None or isinstance(prompt, str):
+        return [prompt or ""]
     kinds: tuple[Any, ...] = (list[Token], list[str], list[list[Token]])
     for kind in kinds:
         try:

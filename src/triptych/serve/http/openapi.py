@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -44,12 +45,19 @@ class Interface:
 
     async def document(self, exchange: Exchange) -> None:
         """`GET /openapi.json`: this interface, as OpenAPI 3.1."""
-        await exchange.answer(200, encode(describe(self._described)), JSON, [])
+        await exchange.answer(200, self._json, JSON, [])
 
     async def page(self, exchange: Exchange) -> None:
         """`GET /docs`: this interface, for people."""
-        html = render(describe(self._described)).encode()
-        await exchange.answer(200, html, "text/html; charset=utf-8", [])
+        await exchange.answer(200, self._html, "text/html; charset=utf-8", [])
+
+    @cached_property
+    def _json(self) -> bytes:
+        return encode(describe(self._described))
+
+    @cached_property
+    def _html(self) -> bytes:
+        return render(describe(self._described)).encode()
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def render(described: dict[str, Any]) -> str:
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
-            parts.append(f"<p>{html.escape(operation['summary'])}</p>")
+            parts.append(f"<p>{prose(operation['summary'])}</p>")
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 name = content["schema"]["$ref"].rpartition("/")[2]
                 parts.append(table(described["components"]["schemas"][name]["properties"]))
@@ -103,8 +111,31 @@ def table(properties: dict[str, Any]) -> str:
     rows = []
     for name, schema in properties.items():
         kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
-        kind = ", ".join(str(kind.get("type", kind.get("$ref", "any").rpartition("/")[2])) for kind in kinds)
+        kind = ", ".join(map(kind_of, kinds))
         meaning = next((kind["description"] for kind in kinds if "description" in kind), "")
-        cells = (f"<code>{name}</code>", html.escape(kind), html.escape(meaning))
+        cells = (f"<code>{name}</code>", html.escape(kind), prose(meaning))
         rows.append("<tr>" + "".join(f"<td>{cell}" for cell in cells))
     return f"<table>{''.join(rows)}</table>"
+
+
+def kind_of(schema: dict[str, Any]) -> str:
+    """What a field takes, in a word or two.
+
+    >>> kind_of({"enum": ["png"]}), kind_of({"type": "integer", "minimum": 1, "maximum": 20}), kind_of({})
+    ('"png"', 'integer from 1 to 20', 'any')
+    """
+    if "enum" in schema:
+        return ", ".join(f'"{value}"' for value in schema["enum"])
+    ends = (
+        ("minimum", "from"),
+        ("exclusiveMinimum", "above"),
+        ("maximum", "to"),
+        ("exclusiveMaximum", "below"),
+    )
+    bounds = "".join(f" {word} {schema[end]:g}" for end, word in ends if end in schema)
+    return str(schema.get("type", schema.get("$ref", "any").rpartition("/")[2])) + bounds
+
+
+def prose(text: str) -> str:
+    """A sentence as HTML: what is in backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))

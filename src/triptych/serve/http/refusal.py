@@ -55,7 +55,7 @@ RETRY_AFTER_S = 1
 MAX_CHARACTERS = 1000  # of each part of an error
 CLOSE = (b"connection", b"close")
 OPENAI_PATHS = ("/v1/completions", "/v1/images/generations", "/v1/models")
-KSERVE_PATHS = ("/v2/health/", "/v2/models/", "/v2/repository/")
+KSERVE_PATHS, OURS_AMONG_THEM = "/v2/", "/v2/workers"
 
 
 class Refusal(InputError):
@@ -105,7 +105,8 @@ def body_of(error: Exception, status: int, path: str) -> bytes:
     """The error in the shape that the route of `path` speaks."""
     if path in OPENAI_PATHS or (path.startswith("/v1/models/") and path.count("/") == 3):
         return openai_body(error, status)
-    return (kserve_body if path.startswith(KSERVE_PATHS) else native_body)(error, status)
+    is_theirs = path.startswith(KSERVE_PATHS) and path != OURS_AMONG_THEM
+    return (kserve_body if is_theirs else native_body)(error, status)
 
 
 def native_body(error: Exception, status: int) -> bytes:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+from triptych.serve.http.content_coding import plain
 from triptych.serve.http.refusal import CLOSE, Refusal
+
+
+class Room:
+    """What the bodies of all requests may take at a time, together."""
+
+    __slots__ = ("held_bytes", "limit_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes, self.held_bytes = limit_bytes, 0
 
 
 class RequestBody:
@@ -13,16 +23,28 @@ class RequestBody:
     Args:
         headers: of the request.
         limit_bytes: nothing is kept of a body larger than this.
+        room: nothing is kept of a body that would exceed this.
 
     Attributes:
         is_whole: whether all of it is here.
     """
 
-    __slots__ = ("_broken", "_bytes", "_headers", "_is_too_large", "_limit_bytes", "_waiter", "is_whole")
+    __slots__ = (
+        "_broken",
+        "_bytes",
+        "_headers",
+        "_held_bytes",
+        "_is_too_large",
+        "_limit_bytes",
+        "_room",
+        "_waiter",
+        "is_whole",
+    )
 
-    def __init__(self, headers: dict[bytes, bytes], limit_bytes: int) -> None:
+    def __init__(self, headers: dict[bytes, bytes], limit_bytes: int, room: Room) -> None:
         self.is_whole = False
         self._headers, self._limit_bytes = headers, limit_bytes
+        self._room, self._held_bytes = room, 0
         self._bytes: bytes | bytearray = b""
         self._is_too_large = False
         self._broken: Refusal | None = None
@@ -30,17 +52,29 @@ class RequestBody:
 
     def feed(self, part: bytes) -> None:
         """The next part."""
-        if self._is_too_large:
+        if self._is_too_large or self._broken is not None:
             return
-        if len(self._bytes) + len(part) > self._limit_bytes:
-            self._is_too_large, self._bytes = True, b""
+        room = self._room
+        room.held_bytes += len(part)
+        self._held_bytes += len(part)
+        if self._held_bytes > self._limit_bytes:
+            self._is_too_large = True
+            self.drop()
             self._wake()
+        elif room.held_bytes > room.limit_bytes:
+            self.drop()
+            self.break_off(no_room(room.limit_bytes))
         elif not self._bytes:
             self._bytes = part
         else:
             if isinstance(self._bytes, bytes):
                 self._bytes = bytearray(self._bytes)
             self._bytes += part
+
+    def drop(self) -> None:
+        """Nobody needs it any more."""
+        self._room.held_bytes -= self._held_bytes
+        self._bytes, self._held_bytes = b"", 0
 
     def feed_end(self) -> None:
         """There are no more parts."""
@@ -84,13 +118,24 @@ class RequestBody:
             raise Refusal(408, "the body did not come in time", where="body", headers=[CLOSE]) from error
 
     def whole(self) -> bytes:
-        """All of it, once it is whole; raises what `check_length` raises."""
+        """All of it, once it is whole, uncompressed; raises what `check_length` and `plain` raise."""
         self.check_length()
-        return bytes(self._bytes)
+        return plain(bytes(self._bytes), self._headers, self._limit_bytes)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def no_room(limit_bytes: int) -> Refusal:
+    """503: this body is one too many."""
+    return Refusal(
+        503,
+        f"those of all requests take more than {limit_bytes} bytes",
+        where="body",
+        remedy="try again in a moment",
+        headers=[CLOSE],
+    )
 
 
 def too_large(size_bytes: int, limit_bytes: int) -> Refusal:

@@ -18,13 +18,14 @@ class Route(NamedTuple):
 
     `answer` is called with the exchange and the parts of the path in braces. Usually it is a coroutine
     function. `at_once` says that it is not: it is called when the whole request is here, and may return None,
-    having seen to it that the answer will be given.
+    having seen to it that the answer will be given. `is_timed`: whether the request's deadline ends it.
     """
 
     method: str
     path: str
     answer: Answer
     at_once: bool = False
+    is_timed: bool = True
 
     @property
     def meaning(self) -> str:

@@ -10,6 +10,7 @@ from functools import partial
 
 from triptych.serve.http.app import App
 from triptych.serve.http.connection import Connection
+from triptych.serve.http.crowd import Crowd, room
 from triptych.serve.http.listener import admit_new, close_to_new
 from triptych.serve.settings import Http
 from triptych.serve.supervise.spec import Exit, Shutdown
@@ -20,7 +21,9 @@ class HttpChild:
 
     def __init__(self, app: App, listener: socket.socket) -> None:
         self._app, self._listener = app, listener
-        self._connections: set[Connection] = set()
+        gateway = app.gateway
+        most = room(gateway.settings.http.connections, len(gateway.pool.workers()))
+        self._connections: Crowd[Connection] = Crowd(most)
         self._server: asyncio.Server
         self._exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 

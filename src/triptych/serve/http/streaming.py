@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
+from triptych.serve.gateway import TextStream
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.work import TextPiece, TextWork
 
@@ -64,9 +65,13 @@ async def pieces(
     gateway, loop = exchange.gateway, asyncio.get_running_loop()
     first = gateway.metrics.first_token.labels(exchange.model)
     later = gateway.metrics.each_token.labels(exchange.model)
-    streams = [gateway.stream(work, deadline_s=exchange.deadline_s) for work in works]
     last_s = [0.0] * len(works)
-    async with aclosing(merge(streams)) as merged:
+    async with AsyncExitStack() as opened:
+        streams = [
+            await opened.enter_async_context(aclosing(gateway.stream(work, deadline_s=exchange.deadline_s)))
+            for work in works
+        ]
+        merged = await opened.enter_async_context(aclosing(merge(streams)))
         async for index, piece in merged:
             now_s = loop.time()
             if last_s[index]:
@@ -77,10 +82,8 @@ async def pieces(
             yield index, piece
 
 
-async def merge(
-    streams: Sequence[AsyncGenerator[TextPiece, None]],
-) -> AsyncGenerator[tuple[int, TextPiece], None]:
-    """What any of `streams` has next, as it comes; all are closed at the end, or when one of them fails."""
+async def merge(streams: Sequence[TextStream]) -> AsyncGenerator[tuple[int, TextPiece], None]:
+    """What any of `streams` has next, as it comes."""
     waiting = {asyncio.ensure_future(anext(stream, None)): index for index, stream in enumerate(streams)}
     try:
         while waiting:
@@ -95,5 +98,3 @@ async def merge(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        for stream in streams:
-            await stream.aclose()

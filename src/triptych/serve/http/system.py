@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 
 import msgspec
 
 from triptych import __version__
+from triptych.errors import ServeError
 from triptych.serve.http.exchange import Exchange
 from triptych.serve.http.refusal import encode
 from triptych.serve.work import JSON
+
+PATIENCE_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 async def live(exchange: Exchange) -> None:
@@ -56,8 +63,12 @@ async def workers(exchange: Exchange) -> None:
 
 
 async def metrics(exchange: Exchange) -> None:
-    """`GET /metrics`, in Prometheus' text format."""
+    """`GET /metrics`: everything that is counted, in Prometheus' text format."""
     page, lane = exchange.gateway.metrics, exchange.gateway.jobs
     if lane is not None:
-        page.note_jobs(await lane.statistics())
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                page.note_jobs(await lane.statistics())
+        except (ServeError, TimeoutError) as error:  # the rest of the page is wanted then more than ever
+            log.error("jobs cannot be counted: %s", error or "their store does not answer")
     await exchange.answer(200, page.page(), page.content_type, [])

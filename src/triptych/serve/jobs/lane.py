@@ -10,7 +10,7 @@ import msgspec
 from triptych.serve.brokers.broker import Intake, Source
 from triptych.serve.brokers.options import BrokerOptions
 from triptych.serve.brokers.sqlite import SqliteBroker
-from triptych.serve.brokers.writer import MEMORY
+from triptych.serve.brokers.store_file import MEMORY
 from triptych.serve.settings import Jobs, Settings
 
 IN_MEMORY = "memory"

@@ -23,6 +23,7 @@ from triptych.serve.gateway import Gateway
 from triptych.serve.http.app import ROUTES
 from triptych.serve.http.exchange import Exchange, Nobody
 from triptych.serve.http.refusal import Headers
+from triptych.serve.http.request_body import RequestBody, Room
 from triptych.serve.http.routing import Router
 from triptych.serve.jobs.failures import encode_failure
 from triptych.serve.jobs.stored import StoredJob, settle_completion
@@ -46,10 +47,16 @@ class JobExchange(Exchange):
             b"content-length": b"%d" % len(job.content),
         }
         super().__init__(gateway, Nobody(), "POST", job.path, headers)
+        limit_bytes = len(job.content)  # it was within limits when it was handed in
+        self._body = RequestBody(headers, limit_bytes, Room(limit_bytes))
         self.feed(job.content)
         self.feed_end()
         self.deadline_s = self.arrived_at_s + timeout_s
         self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def about(self, model: str) -> None:
+        """Note the model; a job's deadline is that of jobs."""
+        self.model = model
 
     def reply(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
         """Keep the answer."""

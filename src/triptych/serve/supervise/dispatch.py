@@ -124,6 +124,12 @@ class Dispatcher:
             self.changed.clear()
             await self.changed.wait()
 
+    async def lost(self) -> None:
+        """See `WorkerPool.lost`."""
+        while not all(link is not None and link.state != "ready" and link.refusal for link in self.links):
+            self.changed.clear()
+            await self.changed.wait()
+
     def refuse(self, error: ServeError) -> None:
         """Take no new work from now on."""
         self.refusal = error

@@ -157,6 +157,10 @@ class WorkerPool:
         """Return once a ready worker has room for a batch, or the pool has ended; first come, first woken."""
         await self._dispatcher.idle()
 
+    async def lost(self) -> None:
+        """Return once no worker is ready, and every one refuses to start."""
+        await self._dispatcher.lost()
+
     async def probe(self, payloads: list[bytes], *, timeout_s: float = 1.0) -> dict[int, str]:
         """Have every ready worker answer one real batch of its own: slot -> what became of it.
 

@@ -188,7 +188,10 @@ def serve(call: dict[str, Any]) -> int:
         channel.send(Kind.FAILED, 0, encode(Failure.of(error)))
         return 1
     gc.freeze()  # what is loaded by now stays: the collector need not walk over it again and again
-    channel.send(Kind.READY, 0)
-    Worker(channel, Activity(given.activity), handler).run()
+    try:
+        channel.send(Kind.READY, 0)
+        Worker(channel, Activity(given.activity), handler).run()
+    except BrokenPipeError:
+        return 1  # the node is gone
     handler.close()
     return 0
