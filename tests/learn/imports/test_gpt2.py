@@ -88,6 +88,17 @@ def test_streamed_pieces_are_whole_characters_and_together_the_text(tmp_path: Pa
             assert "".join(pieces) == engine.tokenizer.decode(shown)
 
 
+def test_a_character_that_begins_in_the_prompt_is_whole_in_what_follows(tmp_path: Path, save: Any) -> None:
+    save(tmp_path / "gpt2")
+    with triptych.load(import_folder(tmp_path / "gpt2", tmp_path / "bundle").folder) as engine:
+        *prompt, last = engine.tokenizer.encode("là où本")
+        for echo, text in ((False, "本"), (True, "là où本")):
+            made = engine.generate(prompt, max_tokens=1, logit_bias={last: 100}, echo=echo)
+            assert made.text == text
+            pieces = engine.generate(prompt, max_tokens=1, logit_bias={last: 100}, echo=echo, stream=True)
+            assert "".join(pieces) == text
+
+
 def test_a_file_in_half_precision_without_prefix_and_with_masks_is_read(tmp_path: Path, save: Any) -> None:
     from safetensors.torch import load_file, save_file
 
