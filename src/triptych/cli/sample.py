@@ -30,6 +30,9 @@ Condition = Annotated[
 EngineName = Annotated[str, typer.Option("--engine", help="What computes: auto, onnxruntime or openvino.")]
 Precision = Annotated[str, typer.Option(help="f32, bf16, int8 (text), or auto: the fastest that is allowed.")]
 CachePrecision = Annotated[str, typer.Option(help="Text: what it is remembered in, f32, f16 or int8.")]
+Operators = Annotated[
+    str, typer.Option(help="Text and codes: standard is by operators of ONNX alone, slower; any.")
+]
 
 
 def sample(
@@ -51,6 +54,7 @@ def sample(
     engine_name: EngineName = "auto",
     precision: Precision = "f32",
     cache_precision: CachePrecision = "f32",
+    operators: Operators = "any",
 ) -> None:
     """Draw samples and write them to a file."""
     from triptych.infer import load
@@ -69,7 +73,9 @@ def sample(
     }
     check_settings(out, n, seed, text)
     count = n or (1 if temperature == 0 else SAMPLES)
-    with load(bundle, engine_name, precision=precision, cache_precision=cache_precision) as engine:
+    with load(
+        bundle, engine_name, precision=precision, cache_precision=cache_precision, operators=operators
+    ) as engine:
         write(engine, out, count, seed or 0, condition, text)
     print(f"{count} {'sample' if count == 1 else 'samples'} written to {out}")
 

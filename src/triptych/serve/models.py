@@ -48,6 +48,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     engine: str = "auto"
     precision: str = "f32"
     cache_precision: str = "f32"
+    operators: str = "any"
     threads: int = 1
     share_weights: bool = False
     slots: int = 16
@@ -68,6 +69,7 @@ def handler(settings: dict[str, Any]) -> ModelHandler:
             threads=wanted.threads,
             precision=wanted.precision,
             cache_precision=wanted.cache_precision,
+            operators=wanted.operators,
             share_weights=wanted.share_weights,
         )
         for folder in wanted.bundles
