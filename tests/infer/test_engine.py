@@ -95,6 +95,21 @@ def test_tokens_out_of_the_vocabulary_are_refused(text):
             text.run("score", {"tokens": [[token]]})
 
 
+def test_more_tokens_than_a_model_sees_are_refused(text):
+    """A client's mistake, and no failure of the model's: HTTP answers 400."""
+    block = text.text_sampler.block_size
+    with pytest.raises(InputError, match=rf"score\.tokens: got {block + 1} tokens; valid: 1 to {block}"):
+        text.run("score", {"tokens": [[0] * (block + 1)]})
+    past = {
+        spec.name: np.zeros((1, *spec.shape[1:]), np.float32) for spec in text.graph("next_token").inputs[3:]
+    }
+    step = {"tokens": [[0, 0]], "seqlens_k": [1], "total_sequence_length": block, **past}
+    with pytest.raises(InputError, match=rf"total_sequence_length: got {block}; valid: 2 for 2 tokens"):
+        text.run("next_token", step)
+    assert text.check("next_token", step | {"total_sequence_length": 2})["total_sequence_length"].shape == ()
+    assert text.run("next_token", step | {"total_sequence_length": 2})["logits"].shape[0] == 1
+
+
 def test_an_unknown_graph_is_named_with_the_nearest(vae):
     with pytest.raises(NotFoundError, match="Did you mean `decode`"):
         vae.run("decoder", {})

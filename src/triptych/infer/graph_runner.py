@@ -12,7 +12,7 @@ from triptych.bundle import reader
 from triptych.bundle.manifest import GraphRecord, Manifest, TextSampler, TokenSampler
 from triptych.errors import NotFoundError, nearest
 from triptych.infer.backend import Backend
-from triptych.infer.inputs import check
+from triptych.infer.inputs import TOKENS, check, check_tokens
 from triptych.infer.rows import pad, split
 
 Array = np.ndarray
@@ -58,7 +58,10 @@ class GraphRunner:
 
     def check(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The inputs of a graph as arrays of the right dtype. Raises `NotFoundError`, `InputError`."""
-        return check(self.graph(graph), inputs)
+        found = check(self.graph(graph), inputs)
+        if isinstance(self.manifest.sampler, TokenSampler) and TOKENS in found:
+            check_tokens(graph, found, self.manifest.sampler.block_size)
+        return found
 
     def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run a graph: named arrays in, named arrays out. Raises `NotFoundError`, `InputError`.
