@@ -110,6 +110,18 @@ def test_more_tokens_than_a_model_sees_are_refused(text):
     assert text.run("next_token", step | {"total_sequence_length": 2})["logits"].shape[0] == 1
 
 
+def test_a_step_of_several_texts_can_be_run_as_any_graph(text):
+    """Its inputs are rows and a scalar that is for all of them."""
+    specs = text.graph("next_token").inputs[3:]
+    for rows in (1, 3, 5):
+        past = {spec.name: np.zeros((rows, *spec.shape[1:]), np.float32) for spec in specs}
+        tokens = np.arange(2 * rows).reshape(rows, 2) % 7
+        told = {"tokens": tokens, "seqlens_k": [1] * rows, "total_sequence_length": 2}
+        logits = text.run("next_token", told | past)["logits"]
+        scores = text.run("score", {"tokens": tokens})["logits"][:, -1]
+        np.testing.assert_allclose(logits, scores, rtol=0, atol=1e-5)
+
+
 def test_an_unknown_graph_is_named_with_the_nearest(vae):
     with pytest.raises(NotFoundError, match="Did you mean `decode`"):
         vae.run("decoder", {})

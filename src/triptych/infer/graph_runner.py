@@ -13,7 +13,7 @@ from triptych.bundle.manifest import GraphRecord, Manifest, TextSampler, TokenSa
 from triptych.errors import NotFoundError, nearest
 from triptych.infer.backend import Backend
 from triptych.infer.inputs import TOKENS, check, check_tokens
-from triptych.infer.rows import pad, split
+from triptych.infer.rows import cut, split
 
 Array = np.ndarray
 
@@ -78,9 +78,9 @@ class GraphRunner:
         buckets = self.backend.row_buckets(self.graph(graph).name)
         if not buckets:
             return self.backend.run(graph, inputs)
-        rows = len(next(iter(inputs.values())))
+        rows = next(len(array) for array in inputs.values() if array.ndim)
         parts = [
-            self.backend.run(graph, {name: pad(array[held], size) for name, array in inputs.items()})
+            self.backend.run(graph, {name: cut(array, held, size) for name, array in inputs.items()})
             for held, size in split(rows, buckets)
         ]
         if len(parts) == 1:
