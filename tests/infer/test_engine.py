@@ -40,6 +40,30 @@ def test_sample_number_i_belongs_to_seed_and_i(vae):
     assert vae.sample(130).shape == (130, 1, 6, 5)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "indices", "where"),
+    [
+        ([1, 2], [3], "sample_rows"),
+        ([], [], "sample_rows"),
+        ([1], [-1], "indices"),
+        ([1, 1], range(-1, 1), "indices"),
+        ([1], [2**63], "indices"),
+        ([1], [0.5], "indices"),
+        ([-1], [0], "seed"),
+    ],
+)
+def test_rows_that_are_none_are_refused(vae, text, seeds, indices, where):
+    for engine in (vae, text):
+        with pytest.raises(InputError, match=where):
+            engine.sample_rows(seeds, indices)
+
+
+@pytest.mark.parametrize("slots", [0, -1, "4", True, 2.0, 10**9])
+def test_a_loop_has_some_slots(text, slots):
+    with pytest.raises(InputError, match="slots"):
+        text.decode_loop(slots)
+
+
 def test_run_is_the_same_bytes_in_any_batch(vae):
     z = np.random.default_rng(0).standard_normal((70, 4), np.float32)
     whole = vae.run("decode", {"z": z})["x"]
@@ -123,6 +147,8 @@ def test_a_step_of_several_texts_can_be_run_as_any_graph(text):
 
 
 def test_an_unknown_graph_is_named_with_the_nearest(vae):
+    with pytest.raises(NotFoundError, match="has no graph 5"):
+        vae.run(5, {})
     with pytest.raises(NotFoundError, match="Did you mean `decode`"):
         vae.run("decoder", {})
 

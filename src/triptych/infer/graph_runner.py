@@ -50,7 +50,7 @@ class GraphRunner:
     def graph(self, name: str) -> GraphRecord:
         """What the manifest says of a graph. Raises `NotFoundError`."""
         if name not in self._graphs:
-            valid, remedy = ", ".join(self._graphs), nearest(name, self._graphs)
+            valid, remedy = ", ".join(self._graphs), nearest(str(name), self._graphs)
             raise NotFoundError(
                 f"has no graph {name!r}", where=self.manifest.name, valid=valid, remedy=remedy
             )
