@@ -259,6 +259,10 @@ def test_train_evaluate_export_and_inspect_follow_on_each_other(triptych: Run, t
     assert triptych("export", run, "--out", bundle)[0] == 0
     assert triptych("inspect", bundle)[0] == 0
     assert triptych("evaluate", bundle)[0] == 0
+    code, out, _ = triptych("evaluate", bundle, "--precision", "int8")
+    assert (code, "elbo_nats_change" in out) == (0, True)
+    code, _, error = triptych("evaluate", run, "--precision", "int8")
+    assert (code, "is no bundle" in error) == (2, True)
     assert triptych("train", "vae-digits", *settings, "--out", run)[0] != 0
 
 
