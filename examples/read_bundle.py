@@ -14,13 +14,13 @@ folder, out, n, seed = Path(sys.argv[1]), sys.argv[2], 4, 0
 raw = (folder / "manifest.json").read_bytes()
 if sha256(raw[:-68] + raw[-4:]).hexdigest() != raw[-68:-4].decode():
     sys.exit("manifest.json is damaged")
-manifest = json.loads(raw)
+sampler = (manifest := json.loads(raw))["sampler"]
 for name, file in manifest["files"].items():
     if sha256((folder / name).read_bytes()).hexdigest() != file["sha256"]:
         sys.exit(f"{name} is damaged")
-sampler, graphs = manifest["sampler"], {graph["name"]: graph for graph in manifest["graphs"]}
-domain = ["latent", "text"].index(sampler["kind"])  # a score graph is ONNX's own operators alone
-graph = graphs[sampler[["graph", "score_graph"][domain]]]
+if (domain := {"latent": 0, "text": 1}.get(sampler["kind"])) is None:
+    sys.exit("draws latents and texts, not " + sampler["kind"])
+(graph,) = (g for g in manifest["graphs"] if g["name"] == sampler[["graph", "score_graph"][domain]])
 session = InferenceSession(folder / graph["file"])  # finds its weights in model.safetensors by itself
 size = (graph["row_buckets"] or [n])[0]  # a batch size at which no row's bytes depend on its neighbours
 streams = [Generator(Philox(key=[seed, i], counter=[0, 0, 0, domain])) for i in range(-(-n // size) * size)]

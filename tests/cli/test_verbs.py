@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import triptych as library
+from triptych.infer import DecodeLoop, GenerationRequest
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -162,7 +163,7 @@ def test_a_stream_that_is_cut_off_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     (tmp_path / "x.npy").write_bytes(b"before")
-    monkeypatch.setattr("triptych.cli.npy_stream.os.replace", full)
+    monkeypatch.setattr("triptych.cli.whole_file.os.replace", full)
     code, _, error = triptych("sample", bundles / "images", "--out", tmp_path / "x.npy")
     assert code == 2
     assert "No space left" in error
@@ -209,6 +210,36 @@ def test_every_setting_of_a_text_reaches_the_model(triptych: Run, bundles: Path,
     assert (tmp_path / "x.txt").read_text() == texts
 
 
+def test_many_texts_are_written_as_they_are_made(
+    triptych: Run, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []
+    add = DecodeLoop.add
+
+    def counted(loop: DecodeLoop, request: GenerationRequest) -> int:
+        waiting.append(len(loop))
+        return add(loop, request)
+
+    monkeypatch.setattr(DecodeLoop, "add", counted)
+    words = ["--n", "100", "--max-tokens", "12", "--stop", "a", "--prompt", "ab", "--out", tmp_path / "x.txt"]
+    assert triptych("sample", bundles / "text", *words)[0] == 0
+    assert max(waiting) < 40
+    with library.load(bundles / "text") as engine:
+        wanted = engine.generate("ab", n=100, max_tokens=12, stop="a")
+    assert len({len(choice.token_ids) for choice in wanted}) > 1
+    texts = "\n\n---\n\n".join("ab" + choice.text for choice in wanted) + "\n"
+    assert (tmp_path / "x.txt").read_text() == texts
+
+
+def test_more_pictures_than_anybody_looks_at_are_refused_before_they_are_drawn(
+    triptych: Run, bundles: Path, tmp_path: Path
+) -> None:
+    code, _, error = triptych("sample", bundles / "images", "--n", "900000000", "--out", tmp_path / "x.png")
+    assert code == 2
+    assert "in one picture" in error
+    assert ".npy" in error
+
+
 def test_a_text_without_chance_is_one_text(triptych: Run, bundles: Path, tmp_path: Path) -> None:
     words = ["--temperature", "0", "--max-tokens", "5", "--out", tmp_path / "x.txt"]
     code, out, _ = triptych("sample", bundles / "text", *words)
@@ -228,6 +259,10 @@ def test_train_evaluate_export_and_inspect_follow_on_each_other(triptych: Run, t
     assert triptych("export", run, "--out", bundle)[0] == 0
     assert triptych("inspect", bundle)[0] == 0
     assert triptych("evaluate", bundle)[0] == 0
+    code, out, _ = triptych("evaluate", bundle, "--precision", "int8")
+    assert (code, "elbo_nats_change" in out) == (0, True)
+    code, _, error = triptych("evaluate", run, "--precision", "int8")
+    assert (code, "is no bundle" in error) == (2, True)
     assert triptych("train", "vae-digits", *settings, "--out", run)[0] != 0
 
 

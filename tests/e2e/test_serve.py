@@ -70,6 +70,28 @@ def test_a_graph_run_equals_the_engine_s(served, bundles: Path) -> None:
         assert served.client.post(path, content=npy(z), headers=headers).content == npy(wanted)
 
 
+def test_the_steps_of_several_texts_run_at_once_as_each_alone(served, bundles: Path) -> None:
+    """The number of tokens is a scalar, for all rows of one request and not for those beside it."""
+    with triptych.load(bundles / "text") as engine:
+        specs = engine.graph("next_token").inputs[3:]
+
+    def run(length: int) -> list[float]:
+        past = {spec.name: np.zeros((2, *spec.shape[1:])).tolist() for spec in specs}
+        told = {"tokens": [[3] * length] * 2, "seqlens_k": [length - 1] * 2, "total_sequence_length": length}
+        answer = served.client.post("/v1/models/text/run/next_token", json={"inputs": told | past})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["outputs"]["logits"]["values"]
+
+    lengths = [1, 3, 3, 5, 2, 4] * 2
+    with ThreadPoolExecutor(len(lengths)) as crowd:
+        assert list(crowd.map(run, lengths)) == [run(length) for length in lengths]
+
+
+def test_more_tokens_than_a_model_sees_are_the_client_s_mistake(served) -> None:
+    answer = served.client.post("/v1/models/text/run/score", json={"inputs": {"tokens": [[0] * 65]}})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "score.tokens")
+
+
 def test_the_openai_client_completes_and_streams_the_same_text(client, bundles: Path) -> None:
     request = {"model": "text", "prompt": "To be", "max_tokens": 12, "temperature": 0.8, "seed": 3}
     whole = client.completions.create(**request)

@@ -36,6 +36,16 @@ def test_a_text_in_int8_has_the_bytes_of_the_engine_in_int8(serve, bundles: Path
     assert answer["logprobs"]["token_logprobs"] == found["int8"] != found["f32"]
 
 
+def test_the_standard_step_is_served_and_what_lacks_it_is_refused(serve, bundles: Path) -> None:
+    way = ("--set", "workers.operators=standard")
+    served = serve(str(bundles / "text"), "--workers", "2", *way)
+    answer = served.client.post("/v1/completions", json=REQUEST).json()["choices"][0]
+    with triptych.load(bundles / "text", threads=1, operators="standard") as engine:
+        made = engine.generate("To be", max_tokens=24, seed=3, logprobs=True)
+    assert (answer["text"], answer["logprobs"]["token_logprobs"]) == (made.text, made.logprobs)
+    assert "holds no cached step in them" in refused(str(bundles / "vae"), *way)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 @pytest.mark.parametrize(
     ("engine", "precision"), [("openvino", "f32"), ("onnxruntime", "int8"), ("openvino", "int8")]

@@ -62,6 +62,33 @@ def test_nodes_noise_is_numpys_but_for_the_last_place_of_the_tail(node: Path, tm
     np.testing.assert_allclose(drawn, wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [0, 0.8])
+@pytest.mark.parametrize("prompt", ["", "tö be 日", "to be " * 20])
+def test_node_writes_what_python_writes(prompt: str, temperature: float, node: Path, bundles: Path) -> None:
+    """By the step in operators of ONNX alone, beyond a full block, with the same random numbers."""
+    command = ["node", "generate.js", bundles / "text", prompt, "60", temperature, "7"]
+    done = subprocess.run(list(map(str, command)), cwd=node, capture_output=True, timeout=100, check=True)
+    with triptych.load(bundles / "text") as engine:
+        made = engine.generate(prompt, max_tokens=60, temperature=temperature, seed=7)
+    assert done.stdout.decode() == f"{prompt}{made.text}\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "bundle", "said"),
+    [
+        ("generate.js", "images", "images is no text model: read_bundle.js draws"),
+        ("read_bundle.js", "text", "generate.js writes texts"),
+        ("read_bundle.js", "codes", "codes draws no latents, but codes"),
+    ],
+)
+def test_node_says_which_script_reads_a_bundle(
+    script: str, bundle: str, said: str, node: Path, bundles: Path
+) -> None:
+    done = run("node", script, bundles / bundle, "x", folder=node, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
 def test_node_refuses_a_damaged_file(node: Path, bundles: Path, tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(bundles / "images", tmp_path / "damaged"))
     content = bytearray((damaged / "decode.onnx").read_bytes())

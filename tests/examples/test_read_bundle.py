@@ -45,6 +45,11 @@ def test_the_example_draws_the_same_bytes(name: str, bundles: Path, tmp_path: Pa
     assert samples.tobytes() == wanted.tobytes()
 
 
+def test_the_example_says_what_it_does_not_draw(bundles: Path, tmp_path: Path) -> None:
+    done = read(bundles / "codes", tmp_path / "samples.npy")
+    assert (done.returncode, done.stderr) == (1, "draws latents and texts, not codes\n")
+
+
 @pytest.mark.parametrize("file", ["manifest.json", "model.safetensors", "decode.onnx"])
 def test_the_example_refuses_a_damaged_file(file: str, bundles: Path, tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(bundles / "images", tmp_path / "damaged"))

@@ -14,7 +14,9 @@ from triptych.bundle.rounded import is_rounded
 from triptych.errors import ConfigError
 from triptych.infer import GenerationRequest
 from triptych.infer.selection import token_graph
-from triptych.learn import int8, rounded_cache
+from triptych.learn import Transformer, int8, rounded_cache
+from triptych.learn.data.text import character_tokenizer
+from triptych.learn.export import export
 
 WAYS = list(itertools.product(("f32", "int8"), ("f16", "int8")))
 BYTES = {"f32": 4, "f16": 2, "int8": 1}
@@ -112,6 +114,20 @@ def test_a_cache_beyond_its_gate_is_refused_with_the_figure(text, value):
         with pytest.raises(ConfigError, match=rf"{value} nats from those of float32, up to 0.01"):
             token_graph(manifest, precision, "int8")
     assert token_graph(manifest, "f32", "f16") == "next_token_cache_f16"
+
+
+def test_a_cache_that_computes_something_else_is_refused_and_the_model_is_exported(tmp_path):
+    """In a block of one token its scales are those of the start token, and other tokens' keys are cut off."""
+    torch.manual_seed(0)
+    model = Transformer(Transformer.Config(vocab_size=31, block_size=1, layers=1, heads=1, width=8))
+    for matrix in (each for each in model.parameters() if each.ndim > 1):
+        torch.nn.init.normal_(matrix, std=0.3)
+    tokenizer = character_tokenizer("\n" + "".join(map(chr, range(97, 127))))
+    folder = export(model, tmp_path / "b", tokenizer=tokenizer.to_str())
+    with pytest.raises(ConfigError, match="cache_precision: differs from torch by"):
+        triptych.load(folder, cache_precision="int8")
+    with triptych.load(folder) as engine:
+        assert len(engine.generate("a", max_tokens=5).token_ids) == 5
 
 
 @pytest.mark.parametrize("cache_precision", ["f16", "int4"])

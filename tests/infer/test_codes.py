@@ -43,6 +43,19 @@ def test_a_sample_has_the_same_bytes_in_any_batch_and_those_of_torch(model: VQVA
     assert (engine.sample_rows([5, 9, 5], [100, 7, 129])[::2] == many[[100, 129]]).all()
 
 
+def test_the_standard_step_draws_the_same_grids(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with triptych.load(engine._folder, operators="standard") as standard:
+        opened = []
+        decoder = standard.backend.decoder
+        monkeypatch.setattr(
+            standard.backend, "decoder", lambda graph, slots: opened.append(graph) or decoder(graph, slots)
+        )
+        drawn = standard.sample(9, seed=5)
+        np.testing.assert_allclose(drawn, engine.sample(9, seed=5), rtol=0, atol=1e-5)
+        assert opened == ["prior_standard"]
+        assert (standard.sample_rows([5], [7], [7 % CLASSES]) == drawn[7:8]).all()
+
+
 def test_a_label_chooses_the_grids(engine: Engine) -> None:
     each = [engine.sample(8, seed=1, condition={"label": label}) for label in range(CLASSES)]
     assert not (each[0] == each[1]).all()

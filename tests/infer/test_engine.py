@@ -40,6 +40,30 @@ def test_sample_number_i_belongs_to_seed_and_i(vae):
     assert vae.sample(130).shape == (130, 1, 6, 5)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "indices", "where"),
+    [
+        ([1, 2], [3], "sample_rows"),
+        ([], [], "sample_rows"),
+        ([1], [-1], "indices"),
+        ([1, 1], range(-1, 1), "indices"),
+        ([1], [2**63], "indices"),
+        ([1], [0.5], "indices"),
+        ([-1], [0], "seed"),
+    ],
+)
+def test_rows_that_are_none_are_refused(vae, text, seeds, indices, where):
+    for engine in (vae, text):
+        with pytest.raises(InputError, match=where):
+            engine.sample_rows(seeds, indices)
+
+
+@pytest.mark.parametrize("slots", [0, -1, "4", True, 2.0, 10**9])
+def test_a_loop_has_some_slots(text, slots):
+    with pytest.raises(InputError, match="slots"):
+        text.decode_loop(slots)
+
+
 def test_run_is_the_same_bytes_in_any_batch(vae):
     z = np.random.default_rng(0).standard_normal((70, 4), np.float32)
     whole = vae.run("decode", {"z": z})["x"]
@@ -95,7 +119,36 @@ def test_tokens_out_of_the_vocabulary_are_refused(text):
             text.run("score", {"tokens": [[token]]})
 
 
+def test_more_tokens_than_a_model_sees_are_refused(text):
+    """A client's mistake, and no failure of the model's: HTTP answers 400."""
+    block = text.text_sampler.block_size
+    with pytest.raises(InputError, match=rf"score\.tokens: got {block + 1} tokens; valid: 1 to {block}"):
+        text.run("score", {"tokens": [[0] * (block + 1)]})
+    past = {
+        spec.name: np.zeros((1, *spec.shape[1:]), np.float32) for spec in text.graph("next_token").inputs[3:]
+    }
+    step = {"tokens": [[0, 0]], "seqlens_k": [1], "total_sequence_length": block, **past}
+    with pytest.raises(InputError, match=rf"total_sequence_length: got {block}; valid: 2 for 2 tokens"):
+        text.run("next_token", step)
+    assert text.check("next_token", step | {"total_sequence_length": 2})["total_sequence_length"].shape == ()
+    assert text.run("next_token", step | {"total_sequence_length": 2})["logits"].shape[0] == 1
+
+
+def test_a_step_of_several_texts_can_be_run_as_any_graph(text):
+    """Its inputs are rows and a scalar that is for all of them."""
+    specs = text.graph("next_token").inputs[3:]
+    for rows in (1, 3, 5):
+        past = {spec.name: np.zeros((rows, *spec.shape[1:]), np.float32) for spec in specs}
+        tokens = np.arange(2 * rows).reshape(rows, 2) % 7
+        told = {"tokens": tokens, "seqlens_k": [1] * rows, "total_sequence_length": 2}
+        logits = text.run("next_token", told | past)["logits"]
+        scores = text.run("score", {"tokens": tokens})["logits"][:, -1]
+        np.testing.assert_allclose(logits, scores, rtol=0, atol=1e-5)
+
+
 def test_an_unknown_graph_is_named_with_the_nearest(vae):
+    with pytest.raises(NotFoundError, match="has no graph 5"):
+        vae.run(5, {})
     with pytest.raises(NotFoundError, match="Did you mean `decode`"):
         vae.run("decoder", {})
 

@@ -184,6 +184,14 @@ def test_a_generation_knows_how_long_its_prompt_was(text, prompt, length):
     assert text.generate(prompt, max_tokens=1).prompt_tokens == length
 
 
+def test_numbers_of_numpy_are_numbers(text):
+    """A prompt may be a piece of a sample, as it is."""
+    row, one = text.sample(1, seed=4)[0], np.int64(1)
+    given = {"max_tokens": 5 * one, "temperature": np.float32(0.5), "logit_bias": {one: np.float32(3.0)}}
+    made = text.generate(row[:6], seed=one, **given)
+    assert made == text.generate(row[:6].tolist(), max_tokens=5, temperature=0.5, logit_bias={1: 3.0}, seed=1)
+
+
 def test_a_closed_stream_ends_with_what_it_gave(text):
     pieces = text.generate("ab", max_tokens=1000, stream=True)
     given = next(iter(pieces))

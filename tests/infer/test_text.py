@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Described
+from tokenizers import decoders, models
 
 from triptych.errors import BundleError, BundleRefused, InputError
 from triptych.infer.choosing import choose, log_probabilities
@@ -14,8 +16,8 @@ from triptych.learn.data.text import bpe_tokenizer
 BYTES = Tokenizer(bpe_tokenizer(["to be or not to be"], 270).to_str(), 270)
 
 
-def pieces(tokens, stop):
-    text = GrowingText(BYTES, stop)
+def pieces(tokens, stop, before=()):
+    text = GrowingText(BYTES, stop, before)
     for token in tokens:
         yield text.push(token)
         if text.is_stopped:
@@ -35,6 +37,45 @@ def test_a_growing_text_gives_whole_characters_up_to_the_first_stop_string(text,
 @given(st.lists(st.integers(0, 269), max_size=20))
 def test_any_tokens_give_what_decoding_them_at_once_gives(tokens):
     assert "".join(pieces(tokens, ())) == BYTES.decode(tokens)
+
+
+@given(st.lists(st.sampled_from([BYTES.encode("日")[0], *range(270)]), max_size=30), st.data())
+def test_a_prompt_and_what_follows_it_are_one_text(tokens, data):
+    """Also where the prompt ends within a character, which is whole in what follows."""
+    cut = data.draw(st.integers(0, len(tokens)))
+    prompt = tokens[:cut]
+    follows = "".join(pieces(tokens[cut:], (), prompt))
+    text = BYTES.decode(tokens)
+    assert text.endswith(follows)
+    given_before = text[: len(text) - len(follows)]
+    assert BYTES.decode(prompt).startswith(given_before)
+    assert set(BYTES.decode(prompt)[len(given_before) :]) <= {"\ufffd"}
+
+
+def test_a_word_after_a_prompt_keeps_its_space():
+    """SentencePiece's way: a space stands in front of each word, and is shown but for the first."""
+    model = models.BPE({"▁": 0, "▁to": 1, "▁be": 2, "t": 3, "o": 4, "b": 5, "e": 6, "to": 7, "be": 8}, [])
+    words = Described(model)
+    words.decoder = decoders.Metaspace()
+    tokenizer = Tokenizer(words.to_str(), 9)
+    assert GrowingText(tokenizer, ()).push(2) == "be"
+    assert GrowingText(tokenizer, (), [1]).push(2) == " be"
+    assert GrowingText(tokenizer, [" be"], [1, 2]).push(2) == ""
+
+
+def test_a_text_of_no_characters_takes_a_token_as_long_at_its_end_as_at_its_beginning(monkeypatch):
+    text, longest, decode = GrowingText(BYTES, ()), 0, BYTES.decode
+
+    def watched(ids):
+        nonlocal longest
+        longest = max(longest, len(ids))
+        return decode(ids)
+
+    monkeypatch.setattr(BYTES, "decode", watched)
+    continuation = BYTES.encode("日")[-1]
+    given_out = "".join(text.push(continuation) for _ in range(100)) + text.finish()
+    assert given_out == "\ufffd" * 100
+    assert longest < 20
 
 
 @given(st.text())

@@ -100,7 +100,8 @@ def of_graph(graph: GraphRecord) -> Iterator[str]:
         yield from of_tensor(f"graph {graph.name}", spec)
     if not are_sizes(graph.row_buckets):
         yield f"graph {graph.name} has row_buckets {graph.row_buckets}; valid: rising, from 1 to {MAX_ROWS}"
-    if graph.row_buckets and not all(spec.shape[:1] == (BATCH,) for spec in graph.inputs if spec.shape):
+    firsts = {spec.shape[0] for spec in graph.inputs if spec.shape}
+    if graph.row_buckets and firsts != {BATCH}:
         yield f"graph {graph.name} has row_buckets, but an input whose first axis is not {BATCH!r}"
     row, most = sum(map(row_elements, graph.inputs)), max(graph.row_buckets, default=1)
     if row > MAX_ROW_ELEMENTS or (most > 1 and most * row > MAX_BATCH_ELEMENTS):

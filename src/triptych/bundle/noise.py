@@ -26,10 +26,10 @@ MIN_TRUNCATION = 0.1  # below it nearly every draw would be thrown away
 Array = np.ndarray
 
 
-def check_seed(seed: int) -> int:
+def check_seed(seed: int, where: str = "seed") -> int:
     """Return `seed` if it is an integer in [0, 2**63 - 1], else raise `InputError`."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= MAX_SEED:
-        raise InputError(f"got {seed!r}", where="seed", valid=f"an integer from 0 to {MAX_SEED}")
+        raise InputError(f"got {seed!r}", where=where, valid=f"an integer from 0 to {MAX_SEED}")
     return int(seed)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from triptych.cli.whole_file import whole_file
 
 if TYPE_CHECKING:
     from triptych.infer import Engine
@@ -15,8 +14,7 @@ MIN_BATCHES_SHOWN = 16  # fewer are over before a bar could be read
 
 
 def write_npy(engine: Engine, out: Path, n: int, seed: int, condition: object | None) -> None:
-    """Write `n` samples to `out`, whole or not at all: the file takes its name when its last byte is
-    written."""
+    """Write `n` samples to `out`, whole or not at all."""
     import numpy as np
     from rich.console import Console
     from rich.progress import track
@@ -33,18 +31,9 @@ def write_npy(engine: Engine, out: Path, n: int, seed: int, condition: object | 
     }
     total, console = -(-n // STREAM_BATCH), Console(stderr=True)
     shown = console.is_terminal and total >= MIN_BATCHES_SHOWN
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for batch in track(
-                batches, f"{n:,} samples", total=total, console=console, disable=not shown, transient=True
-            ):
-                file.write(np.ascontiguousarray(batch, sample.dtype).data)
-        Path(scratch).chmod(0o644)  # a temporary file is its owner's alone
-        os.replace(scratch, out)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(scratch)
-        raise
+    with whole_file(out) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in track(
+            batches, f"{n:,} samples", total=total, console=console, disable=not shown, transient=True
+        ):
+            file.write(np.ascontiguousarray(batch, sample.dtype).data)

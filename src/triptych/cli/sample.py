@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from triptych.infer import Engine
 
 ENDINGS = (".png", ".npy", ".txt")
-SAMPLES = 16
+SAMPLES, MAX_PIXELS = 16, 2**25  # a picture of more is of no use to anybody
+RULE = "\n\n---\n\n"
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle's folder.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to: a file ending in .png, .npy or .txt.")]
@@ -30,6 +32,9 @@ Condition = Annotated[
 EngineName = Annotated[str, typer.Option("--engine", help="What computes: auto, onnxruntime or openvino.")]
 Precision = Annotated[str, typer.Option(help="f32, bf16, int8, or auto: the fastest that is allowed.")]
 CachePrecision = Annotated[str, typer.Option(help="Text: what it is remembered in, f32, f16 or int8.")]
+Operators = Annotated[
+    str, typer.Option(help="Text and codes: standard is by operators of ONNX alone, slower; any.")
+]
 
 
 def sample(
@@ -51,6 +56,7 @@ def sample(
     engine_name: EngineName = "auto",
     precision: Precision = "f32",
     cache_precision: CachePrecision = "f32",
+    operators: Operators = "any",
 ) -> None:
     """Draw samples and write them to a file."""
     from triptych.infer import load
@@ -69,7 +75,9 @@ def sample(
     }
     check_settings(out, n, seed, text)
     count = n or (1 if temperature == 0 else SAMPLES)
-    with load(bundle, engine_name, precision=precision, cache_precision=cache_precision) as engine:
+    with load(
+        bundle, engine_name, precision=precision, cache_precision=cache_precision, operators=operators
+    ) as engine:
         write(engine, out, count, seed or 0, condition, text)
     print(f"{count} {'sample' if count == 1 else 'samples'} written to {out}")
 
@@ -92,22 +100,21 @@ def write(
     engine: Engine, out: Path, n: int, seed: int, condition: str | None, text: Mapping[str, Any]
 ) -> None:
     """Draw `n` samples, and write them as the ending of `out` says."""
-    from triptych.cli.npy_stream import write_npy
-
-    if out.suffix == ".npy":
-        given = parsed(condition)
-        with writing(out):
-            write_npy(engine, out, n, seed, given)
-        return
     if out.suffix == ".txt":
         refuse_without_text(engine)
         refuse_condition(condition)
-        content = texts(engine, n, seed, text).encode()
+        write_texts(engine, out, n, seed, text)
+    elif out.suffix == ".npy":
+        from triptych.cli.npy_stream import write_npy
+
+        given = parsed(condition)
+        with writing(out):
+            write_npy(engine, out, n, seed, given)
     else:
         content = picture(engine, n, seed, parsed(condition))
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(content)
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_bytes(content)
 
 
 @contextmanager
@@ -121,23 +128,19 @@ def writing(out: Path) -> Iterator[None]:
         raise DataError(f"cannot be written ({error.strerror})", where=str(out)) from error
 
 
-def texts(engine: Engine, n: int, seed: int, given: Mapping[str, Any]) -> str:
-    """`n` continuations of a prompt, set apart by rules when there are several; `given` are fields of
+def write_texts(engine: Engine, out: Path, n: int, seed: int, given: Mapping[str, Any]) -> None:
+    """Write `n` continuations of a prompt, set apart by rules when there are several; `given` are fields of
     `GenerationRequest`, None where the default holds.
     """
-    from triptych.infer import GenerationRequest
+    from triptych.cli.text_stream import texts
+    from triptych.cli.whole_file import whole_file
 
     settings: dict[str, Any] = {"prompt": "", "max_tokens": flags.MAX_TOKENS}
     settings |= {name: value for name, value in given.items() if value is not None}
-    loop = engine.decode_loop(min(n, 16))
-    made: dict[int, str] = {}
-    for index in range(n):
-        request = GenerationRequest(seed=seed, index=index, **settings)
-        made[loop.add(request)] = settings["prompt"]
-    while len(loop):
-        for event in loop.step():
-            made[event.id] += event.text
-    return "\n\n---\n\n".join(made.values()) + "\n"
+    with writing(out), whole_file(out) as file:
+        for number, text in enumerate(texts(engine, n, seed, settings)):
+            file.write((RULE * (number > 0) + text).encode())
+        file.write(b"\n")
 
 
 def picture(engine: Engine, n: int, seed: int, condition: object | None) -> bytes:
@@ -145,11 +148,15 @@ def picture(engine: Engine, n: int, seed: int, condition: object | None) -> byte
     from triptych.bundle.pictures import is_image, png
     from triptych.errors import InputError
 
-    if not is_image(engine.manifest.sample.shape):
+    shape = engine.manifest.sample.shape
+    if not is_image(shape):
         name = engine.manifest.name
         raise InputError(
             "its samples are no pictures", where=name, valid="a file ending in .npy, or .txt for text"
         )
+    if n > (most := MAX_PIXELS // math.prod(map(int, shape[-2:]))):
+        valid, remedy = f"up to {most} in one picture", "a file ending in .npy takes any number"
+        raise InputError(f"got {n}", where="--n", valid=valid, remedy=remedy)
     return png(engine.sample(n, seed=seed, condition=condition))
 
 

@@ -49,7 +49,7 @@ def draw(
     """A grid for each (seed, index) after its first token, int64 of shape (n, *code_shape): code after code,
     each as likely as the prior has it.
     """
-    decoder = engine.backend.decoder(sampler.graph, len(start))
+    decoder = engine.backend.decoder(engine.token_graph, len(start))
     streams = [noise.stream(seed, index, noise.TOKEN) for seed, index in zip(seeds, indices, strict=True)]
     grids = np.empty((len(start), math.prod(sampler.code_shape)), np.int64)
     tokens = start

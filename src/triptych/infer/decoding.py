@@ -106,7 +106,7 @@ class DecodeLoop:
         if request.echo and request.logprobs and len(tokens) > self._block_size:
             valid = f"false, or a prompt of up to {self._block_size} tokens"
             raise InputError(f"cannot score a prompt of {len(tokens)} tokens", where="echo", valid=valid)
-        text = GrowingText(self._tokenizer, request.stop)
+        text = GrowingText(self._tokenizer, request.stop, tokens if request.prompt else ())
         generator = noise.stream(request.seed, request.index, noise.TOKEN)
         history = History(tokens) if request.is_penalized else None
         self._added += 1
@@ -177,18 +177,19 @@ class DecodeLoop:
         """The events of a sequence's prompt."""
         request, tokens = sequence.request, sequence.tokens
         found = log_probabilities(self._score(tokens)) if request.logprobs else None
-        text, events = GrowingText(self._tokenizer, ()), []
+        sequence.text, events = GrowingText(self._tokenizer, ()), []
         for place, token in enumerate(tokens):
-            piece = text.push(token)
-            if place == len(tokens) - 1:
-                piece += text.finish()
-                sequence.finish_reason = None if request.max_tokens else "length"
+            piece = sequence.text.push(token)
+            if place == len(tokens) - 1 and not request.max_tokens:
+                piece += sequence.text.finish()
+                sequence.finish_reason = "length"
             scored = found is not None and place > 0
             logprob = float(found[place - 1, token]) if found is not None and scored else None
             top = likeliest(found[place - 1], request.top_logprobs) if found is not None and scored else ()
             events.append(
                 TokenEvent(sequence.id, token, piece, logprob, sequence.finish_reason, top, is_prompt=True)
             )
+        sequence.text.go_on(request.stop)
         return events
 
     def _take(self, sequence: Running, logits: Array) -> TokenEvent:

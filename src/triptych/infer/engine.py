@@ -20,6 +20,15 @@ MAX_SAMPLES, STREAM_BATCH = 1_000_000, 1024
 TRAVERSAL = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 
+def check_rows(seeds: Sequence[int], indices: Sequence[int]) -> None:
+    """Raise `InputError` unless there is a seed for each index, and one at least."""
+    if not 1 <= len(indices) == len(seeds):
+        got = f"got {len(seeds)} seeds and {len(indices)} indices"
+        raise InputError(got, where="sample_rows", valid="as many of one as of the other, 1 or more")
+    for index in (indices[0], indices[-1]) if isinstance(indices, range) else indices:
+        noise.check_seed(index, "indices")
+
+
 def rows_of(
     labels: Sequence[int] | None, indices: Sequence[int], sampler: LatentSampler | CodeSampler
 ) -> Sequence[int]:
@@ -99,7 +108,10 @@ class Engine(TextGenerator):
         Args:
             labels: one per row, as `row_labels` checks them; by default the index modulo the classes.
             truncation: as in `sample`.
+
+        Raises: InputError.
         """
+        check_rows(seeds, indices)
         self._check_truncation(truncation)
         match self.manifest.sampler:
             case LatentSampler(graph=graph, input=name, output=output, latent_shape=shape) as sampler:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from triptych.errors import InputError, nearest
 from triptych.infer.decoding import DecodeLoop, FinishReason, TokenEvent
@@ -67,19 +68,25 @@ class GenerationStream:
 
 def as_request(prompt: str | Sequence[int], settings: Mapping[str, Any]) -> GenerationRequest:
     """The request that a call's arguments stand for."""
-    given = dict(settings)
+    given = {name: plain(value) for name, value in settings.items()}
     if "stop" in given:
         stop = given["stop"]
         given["stop"] = (stop,) if isinstance(stop, str) else as_tuple("stop", stop, "a string, or several")
     if isinstance(bias := given.get("logit_bias"), Mapping):
-        given["logit_bias"] = dict(bias)
+        given["logit_bias"] = {plain(token): plain(nats) for token, nats in bias.items()}
     known = GenerationRequest.__struct_fields__
     for name in given:
         if name not in known:
             valid, remedy = ", ".join(known), nearest(name, known)
             raise InputError("is no setting of a text", where=name, valid=valid, remedy=remedy)
-    prompt = prompt if isinstance(prompt, str) else as_tuple("prompt", prompt, "text or token ids")
+    if not isinstance(prompt, str):
+        prompt = tuple(map(plain, as_tuple("prompt", prompt, "text or token ids")))
     return GenerationRequest(prompt=prompt, **given)
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's as Python's own; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_choices(n: int | None, best_of: int | None, stream: bool) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from triptych.bundle import reader
 from triptych.bundle.manifest import GraphRecord, Manifest, TextSampler, TokenSampler
 from triptych.errors import NotFoundError, nearest
 from triptych.infer.backend import Backend
-from triptych.infer.inputs import check
-from triptych.infer.rows import cheap_padding, pad, split
+from triptych.infer.inputs import TOKENS, check, check_tokens
+from triptych.infer.rows import cheap_padding, cut, split
 
 Array = np.ndarray
 
@@ -50,7 +50,7 @@ class GraphRunner:
     def graph(self, name: str) -> GraphRecord:
         """What the manifest says of a graph. Raises `NotFoundError`."""
         if name not in self._graphs:
-            valid, remedy = ", ".join(self._graphs), nearest(name, self._graphs)
+            valid, remedy = ", ".join(self._graphs), nearest(str(name), self._graphs)
             raise NotFoundError(
                 f"has no graph {name!r}", where=self.manifest.name, valid=valid, remedy=remedy
             )
@@ -58,7 +58,10 @@ class GraphRunner:
 
     def check(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The inputs of a graph as arrays of the right dtype. Raises `NotFoundError`, `InputError`."""
-        return check(self.graph(graph), inputs)
+        found = check(self.graph(graph), inputs)
+        if isinstance(self.manifest.sampler, TokenSampler) and TOKENS in found:
+            check_tokens(graph, found, self.manifest.sampler.block_size)
+        return found
 
     def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run a graph: named arrays in, named arrays out. Raises `NotFoundError`, `InputError`.
@@ -73,11 +76,11 @@ class GraphRunner:
         A row's outputs depend on that row's inputs alone: rows of several requests may be stacked.
         """
         buckets = self.backend.row_buckets(self.graph(graph).name)
-        rows = len(next(iter(inputs.values()))) if buckets else 0
+        rows = next((len(array) for array in inputs.values() if array.ndim), 0) if buckets else 0
         if not buckets or rows in buckets:
             return self.backend.run(graph, inputs)
         parts = [
-            self.backend.run(graph, {name: pad(array[held], size) for name, array in inputs.items()})
+            self.backend.run(graph, {name: cut(array, held, size) for name, array in inputs.items()})
             for held, size in split(rows, buckets, cheap_padding(rows))
         ]
         if len(parts) == 1:

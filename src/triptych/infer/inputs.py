@@ -12,6 +12,8 @@ from triptych.errors import InputError, nearest
 
 Array = np.ndarray
 
+TOKENS, TOTAL = "tokens", "total_sequence_length"  # of a graph that reads texts
+
 
 def check(graph: GraphRecord, inputs: Mapping[str, Any]) -> dict[str, Array]:
     """The inputs of `graph` as arrays, or an `InputError` that names the input and what it takes.
@@ -43,6 +45,16 @@ def misnamed(graph: GraphRecord, inputs: object) -> InputError:
     return InputError(f"input {missing!r} is missing", where=graph.name, valid=", ".join(names))
 
 
+def check_tokens(graph: str, inputs: Mapping[str, Array], block_size: int) -> None:
+    """Raise `InputError` for more tokens than a model sees, and for several that do not begin a text."""
+    time, total = inputs[TOKENS].shape[1], inputs.get(TOTAL)
+    if time > block_size:
+        raise InputError(f"got {time} tokens", where=f"{graph}.{TOKENS}", valid=f"1 to {block_size}")
+    if total is not None and time > 1 and total != time:
+        valid = f"{time} for {time} tokens from the beginning, or one token at a time"
+        raise InputError(f"got {total}", where=f"{graph}.{TOTAL}", valid=valid)
+
+
 def check_tensor(graph: str, spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Array:
     """One input as an array of the right dtype, shape and range.
 
@@ -59,7 +71,7 @@ def check_tensor(graph: str, spec: TensorSpec, value: Any, sizes: dict[str, int]
             raise refused(graph, spec, "holds NaN or infinity", "finite numbers")
         valid = f"{-np.inf if spec.low is None else spec.low} to {np.inf if spec.high is None else spec.high}"
         raise refused(graph, spec, f"holds values from {array.min()} to {array.max()}", valid)
-    return np.ascontiguousarray(array)
+    return array if array.flags.c_contiguous else array.copy()  # `ascontiguousarray` gives a scalar an axis
 
 
 def is_within(array: Array, spec: TensorSpec) -> bool:

@@ -53,6 +53,11 @@ def split(
         start += size
 
 
+def cut(array: Array, held: slice, rows: int) -> Array:
+    """The rows `held` of an input, as `pad` fills them up; a scalar is for all rows."""
+    return pad(array[held], rows) if array.ndim else array
+
+
 def pad(array: Array, rows: int) -> Array:
     """`array` with rows of zeros after it, `rows` in all."""
     if len(array) == rows:

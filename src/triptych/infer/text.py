@@ -11,6 +11,7 @@ from triptych.bundle.manifest import TOKENIZER
 from triptych.errors import BundleError, BundleRefused, InputError
 
 DECODED, SHORT = 8192, 4  # growing texts decode few tokens at a time, the same ones again and again
+CHARACTER_TOKENS, CONTEXT_TOKENS = 4, 8  # of bytes, at most; of a prompt, that what follows is decoded with
 INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not yet a character
 
 
@@ -107,26 +108,40 @@ def panics_as_errors() -> Iterator[None]:
 class GrowingText:
     """Text that is given out in pieces.
 
-    Whole characters only, and nothing that may be the start of a stop string.
+    Whole characters only, and nothing that may be the start of a stop string. What comes after `before`, the
+    tokens of a prompt, is the text that follows theirs: it keeps a space that a tokenizer puts in front of
+    words other than the first, and the first of its characters may begin in them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], before: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._stop: tuple[str, ...] = ()
         self._ids: list[int] = []
         self._context = self._read = (
             0  # tokens from `_context` are decoded anew; those before `_read` are given out
         )
         self._held = ""
         self.is_stopped = False
+        for token in before[-CONTEXT_TOKENS:]:
+            self.push(token)
+        self._stop = tuple(stop)
 
     def push(self, token: int) -> str:
         """Add a token; returns the text that is certain now."""
         self._ids.append(token)
         before, after = self._around()
+        end = len(self._ids)
         if after.endswith(INCOMPLETE):
-            return ""
-        self._context, self._read = self._read, len(self._ids)
+            end = self._certain(after)
+            if end == self._read:
+                return ""
+            after = self._tokenizer.decode(self._ids[self._context : end])
+        self._context, self._read = self._read, end
         return self._release(after[len(before) :])
+
+    def go_on(self, stop: Sequence[str]) -> None:
+        """From here on, end before one of these strings."""
+        self._stop = tuple(stop)
 
     def finish(self) -> str:
         """The text that was still held back, when no token will follow."""
@@ -143,6 +158,17 @@ class GrowingText:
         return self._tokenizer.decode(self._ids[self._context : self._read]), self._tokenizer.decode(
             self._ids[self._context :]
         )
+
+    def _certain(self, text: str) -> int:
+        """Before which token nothing more can change, though `text` ends in what may become a character: that
+        has begun in one of the last few tokens, where the text can be cut in two.
+        """
+        end = len(self._ids)
+        first, decode = end - CHARACTER_TOKENS, self._tokenizer.decode
+        for at in range(first, end) if first > self._read else ():
+            if decode(self._ids[self._context : at]) + decode(self._ids[at:]) == text:
+                return at
+        return self._read
 
     def _release(self, piece: str) -> str:
         """Add a piece to what is held, cut at a stop string, and hold back what may become one."""

@@ -14,12 +14,12 @@ from triptych.errors import InputError
 from triptych.infer.decoding import PREFIX_BYTES, DecodeLoop, prompt_tokens
 from triptych.infer.generation import Generation, GenerationStream, as_request, best, check_choices
 from triptych.infer.graph_runner import GraphRunner
-from triptych.infer.request import GenerationRequest, GenerationSettings
+from triptych.infer.request import GenerationRequest, GenerationSettings, is_whole, require
 from triptych.infer.text import Tokenizer
 
 Array = np.ndarray
 
-SLOTS = 16  # sequences decoded at once
+SLOTS, MAX_SLOTS = 16, 65_536  # sequences decoded at once
 
 
 class TextGenerator(GraphRunner):
@@ -99,9 +99,13 @@ class TextGenerator(GraphRunner):
         """A new loop that decodes up to `slots` sequences at once, and keeps prompts it has read in
         `prefix_bytes` of memory.
 
-        Raises `InputError` for a model without text.
+        Raises `InputError`, also for a model without text.
         """
         sampler, tokenizer = self.text_sampler, self.tokenizer
+        require(
+            "slots", slots, is_whole(slots) and 1 <= slots <= MAX_SLOTS, f"an integer from 1 to {MAX_SLOTS}"
+        )
+        require("prefix_bytes", prefix_bytes, is_whole(prefix_bytes) and prefix_bytes >= 0, "0 or more")
         ends, decoder = sampler.end_tokens, self.backend.decoder(self.token_graph, slots)
         return DecodeLoop(decoder, tokenizer, sampler.block_size, self._score, ends, prefix_bytes)
 

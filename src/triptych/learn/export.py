@@ -238,7 +238,7 @@ def with_quality(bundle: reader.Bundle) -> TextSampler:
     """The sampler with what rounding the weights or the cache changes."""
     sampler = bundle.manifest.sampler
     assert isinstance(sampler, TextSampler)
-    buckets = {record.name: record.row_buckets for record in bundle.manifest.graphs}
+    records = {record.name: record for record in bundle.manifest.graphs}
     found = {}
     for precision, cache in product(("f32", "int8"), ("f32", *rounded_cache.DTYPES)):
         graph = sampler.graph + f"_{precision}" * (precision != "f32") + f"_cache_{cache}" * (cache != "f32")
@@ -246,10 +246,11 @@ def with_quality(bundle: reader.Bundle) -> TextSampler:
             precision=precision,
             graph=graph,
             cache_precision=cache,
-            refused="a row's bytes depend on the rows beside it",
+            refused=parity.refusal(records[graph].parity)
+            or ("" if records[graph].row_buckets else "a row's bytes depend on the rows beside it"),
         )
     del found[sampler.graph]
-    judged = [graph for graph in found if buckets[graph]]
+    judged = [graph for graph, each in found.items() if not each.refused]
     backend = OnnxRuntimeBackend(bundle, max(THREADS))
     exact, *others = (backend.decoder(graph, int8.ROWS) for graph in (sampler.graph, *judged))
     for graph, quality in zip(judged, int8.quality(exact, others, sampler.block_size), strict=True):

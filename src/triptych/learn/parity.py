@@ -21,12 +21,12 @@ from triptych.errors import ExportError
 from triptych.infer import same_bytes
 from triptych.infer.same_bytes import SIZES, Run
 from triptych.learn.graphs import state
-from triptych.learn.models.base import Graph
+from triptych.learn.models.base import EXACT, Graph
 
 Array = np.ndarray
 
 PARITY_ROWS = (1, 2, 3, 16)
-LARGEST = 127
+LARGEST, LARGEST_FLOAT = 127, float(np.finfo(np.float32).max)
 MAX_TRIAL_BYTES, MAX_TRIAL_PRODUCTS = 128_000_000, 2_000_000_000  # so that an export takes seconds
 
 
@@ -62,7 +62,8 @@ def draw(spec: TensorSpec, shape: Sequence[int], generator: torch.Generator) -> 
 def compare(graphs: Sequence[Graph], runs: Sequence[Run]) -> list[Parity]:
     """How far each run is from torch on several batches, for graphs made of one module, each with its run.
 
-    Raises: ExportError beyond the tolerance.
+    Raises: ExportError beyond the tolerance, but for a graph in lower precision: whoever wants to use one is
+    told that it may not (`refusal`), and has the model in float32.
     """
     found = [Distance() for _ in graphs]
     for rows in (rows for rows in PARITY_ROWS if rows <= max(3, affordable_rows(graphs[0]))):
@@ -101,16 +102,21 @@ class Distance:
 
 
 def judged(graph: Graph, found: Distance) -> Parity:
-    """The record of a distance. Raises `ExportError` beyond the tolerance."""
+    """The record of a distance. Raises `ExportError` as `compare` does."""
     allowed = tolerance(graph, found.largest)
-    if not found.worst <= allowed:
-        problem = f"differs from torch by {found.worst:.3g}, rounding explains {allowed:.3g}"
-        raise ExportError(
-            problem, where=f"graph {graph.name}", remedy="the exported graph computes something else"
-        )
-    return Parity(
-        max_abs_error=found.worst, max_ulp_error=found.ulps, tolerance=allowed, examples=found.examples
-    )
+    worst, ulps = (min(value, LARGEST_FLOAT) for value in (found.worst, found.ulps))  # JSON has no infinity
+    parity = Parity(max_abs_error=worst, max_ulp_error=ulps, tolerance=allowed, examples=found.examples)
+    if (problem := refusal(parity)) and graph.rounding == EXACT:
+        remedy = "the exported graph computes something else"
+        raise ExportError(problem, where=f"graph {graph.name}", remedy=remedy)
+    return parity
+
+
+def refusal(parity: Parity) -> str:
+    """Why a graph so far from torch may not be used; empty if it may."""
+    if parity.max_abs_error <= parity.tolerance:
+        return ""
+    return f"differs from torch by {parity.max_abs_error:.3g}, rounding explains {parity.tolerance:.3g}"
 
 
 def tolerance(graph: Graph, largest: float) -> float:

@@ -48,6 +48,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     engine: str = "auto"
     precision: str = "f32"
     cache_precision: str = "f32"
+    operators: str = "any"
     threads: int = 1
     share_weights: bool = False
     slots: int = 16
@@ -68,6 +69,7 @@ def handler(settings: dict[str, Any]) -> ModelHandler:
             threads=wanted.threads,
             precision=wanted.precision,
             cache_precision=wanted.cache_precision,
+            operators=wanted.operators,
             share_weights=wanted.share_weights,
         )
         for folder in wanted.bundles
@@ -235,6 +237,8 @@ def write_images(samples: Array) -> bytes:
 def run(engine: Engine, works: Sequence[RunWork | InferWork]) -> list[Answer]:
     """Run one graph for several requests; those whose rows have one shape share a call."""
     graph = engine.graph(works[0].graph)
+    # Without buckets rows may depend on their neighbours, and a scalar is for all rows of its own request.
+    are_rows = bool(graph.row_buckets) and all(spec.shape for spec in graph.inputs)
     answers: dict[int, Answer] = {}
     shapes: dict[tuple[Any, ...], list[tuple[int, dict[str, Array]]]] = defaultdict(list)
     for number, work in enumerate(works):
@@ -244,10 +248,12 @@ def run(engine: Engine, works: Sequence[RunWork | InferWork]) -> list[Answer]:
         except InputError as error:
             answers[number] = Failure.of(error)
             continue
-        alone = () if graph.row_buckets else (number,)  # without buckets, rows may depend on their neighbours
+        alone = () if are_rows else (number,)
         shapes[alone + tuple(array.shape[1:] for array in inputs.values())].append((number, inputs))
     for members in shapes.values():
-        together = {name: np.concatenate([inputs[name] for _, inputs in members]) for name in members[0][1]}
+        together = members[0][1]
+        if len(members) > 1:
+            together = {name: np.concatenate([inputs[name] for _, inputs in members]) for name in together}
         outputs, start = engine.run_rows(graph.name, together), 0
         for number, inputs in members:
             stop = start + len(next(iter(inputs.values())))

@@ -107,6 +107,13 @@ class Workers(Section, frozen=True):
         Literal["f32", "f16", "int8"],
         Meta(description="what texts under way are remembered in: f16 takes half the memory, int8 a quarter"),
     ] = "f32"
+    operators: Annotated[
+        Literal["any", "standard"],
+        Meta(
+            description="standard: texts and codes by the step in operators of ONNX alone, as other readers"
+            " compute them; slower"
+        ),
+    ] = "any"
     share_weights: Annotated[
         bool,
         Meta(

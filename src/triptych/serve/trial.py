@@ -35,6 +35,7 @@ def main(call: object) -> None:
                 threads=wanted.threads,
                 precision=wanted.precision,
                 cache_precision=wanted.cache_precision,
+                operators=wanted.operators,
             ).close()
     except TriptychError as error:
         os.write(told.answer, msgspec.msgpack.encode(Failure.of(error)))

@@ -25,7 +25,7 @@ async def try_way(bundles: Sequence[str], settings: Settings, stop: asyncio.Even
     Raises: TriptychError, as `triptych.load` does.
     """
     workers = settings.workers
-    is_plain = (workers.precision, workers.cache_precision) == ("f32", "f32")
+    is_plain = (workers.precision, workers.cache_precision, workers.operators) == ("f32", "f32", "any")
     if not bundles or (workers.engine != "openvino" and is_plain):
         return True
     read, write = os.pipe()

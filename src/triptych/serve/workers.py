@@ -26,6 +26,7 @@ def make_pool(
         "engine": workers.engine,
         "precision": workers.precision,
         "cache_precision": workers.cache_precision,
+        "operators": workers.operators,
         "threads": workers.threads,
         "share_weights": workers.share_weights,
         "slots": workers.slots,

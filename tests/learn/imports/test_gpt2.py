@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 import triptych
@@ -87,6 +88,17 @@ def test_streamed_pieces_are_whole_characters_and_together_the_text(tmp_path: Pa
             assert "".join(pieces) == engine.tokenizer.decode(shown)
 
 
+def test_a_character_that_begins_in_the_prompt_is_whole_in_what_follows(tmp_path: Path, save: Any) -> None:
+    save(tmp_path / "gpt2")
+    with triptych.load(import_folder(tmp_path / "gpt2", tmp_path / "bundle").folder) as engine:
+        *prompt, last = engine.tokenizer.encode("là où本")
+        for echo, text in ((False, "本"), (True, "là où本")):
+            made = engine.generate(prompt, max_tokens=1, logit_bias={last: 100}, echo=echo)
+            assert made.text == text
+            pieces = engine.generate(prompt, max_tokens=1, logit_bias={last: 100}, echo=echo, stream=True)
+            assert "".join(pieces) == text
+
+
 def test_a_file_in_half_precision_without_prefix_and_with_masks_is_read(tmp_path: Path, save: Any) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -106,3 +118,30 @@ def test_a_file_in_half_precision_without_prefix_and_with_masks_is_read(tmp_path
         expected = model.float()(tokens).logits.numpy()
         found = engine.run("score", {"tokens": tokens.numpy()})["logits"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=rounding(model, expected))
+
+
+def test_weights_in_several_files_are_read_as_one(tmp_path: Path, save: Any) -> None:
+    model = save(tmp_path / "gpt2")
+    model.save_pretrained(tmp_path / "shards", max_shard_size="5KB")
+    (tmp_path / "gpt2/tokenizer.json").rename(tmp_path / "shards/tokenizer.json")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    tokens = torch.arange(16)[None]
+    with triptych.load(import_folder(tmp_path / "shards", tmp_path / "bundle").folder) as engine:
+        found = engine.run("score", {"tokens": tokens.numpy()})["logits"]
+    with torch.no_grad():
+        expected = model(tokens).logits.numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=rounding(model, expected))
+
+
+def test_a_tokenizer_that_truncates_or_draws_does_neither_in_the_bundle(tmp_path: Path, save: Any) -> None:
+    save(tmp_path / "gpt2")
+    file = tmp_path / "gpt2/tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    wanted = tokenizer.encode("to be or not to be").ids
+    tokenizer.enable_truncation(2)
+    tokenizer.model.dropout = 0.9
+    tokenizer.save(str(file))
+    imported = import_folder(tmp_path / "gpt2", tmp_path / "bundle")
+    assert any("has dropout" in note for note in imported.notes)
+    with triptych.load(imported.folder) as engine:
+        assert engine.tokenizer.encode("to be or not to be") == wanted

@@ -16,6 +16,7 @@ from triptych.errors import ConfigError, DataError
 from triptych.learn.imports import import_folder
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+INDEX = f"{WEIGHTS}.index.json"
 Spoil = Callable[[Path], object]
 
 
@@ -65,6 +66,17 @@ def renamed(name: str, other: str) -> Spoil:
     return lambda folder: (folder / name).rename(folder / other)
 
 
+def sharded(index: Any) -> Spoil:
+    """Two files of the same weights in place of the one, and an index."""
+
+    def spoil(folder: Path) -> None:
+        (folder / "1.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
+        (folder / WEIGHTS).rename(folder / "2.safetensors")
+        (folder / INDEX).write_text(json.dumps(index))
+
+    return spoil
+
+
 def cut_short(name: str) -> Spoil:
     """Take the last bytes off a file."""
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-9])
@@ -102,7 +114,17 @@ REFUSED = [
     (missing(WEIGHTS), DataError, "model.safetensors: is missing"),
     (missing(TOKENIZER), DataError, "tokenizer.json: is missing.*AutoTokenizer"),
     (renamed(WEIGHTS, "pytorch_model.bin"), DataError, "pickle can run code.*save_pretrained"),
-    (renamed(WEIGHTS, f"{WEIGHTS}.index.json"), DataError, "in several files.*max_shard_size"),
+    (renamed(WEIGHTS, INDEX), ConfigError, "index.json: it cannot be read"),
+    (sharded({}), DataError, "index.json: it names no files"),
+    (sharded({"weight_map": {"a": 1}}), DataError, "index.json: it names no files"),
+    (sharded({"weight_map": {"a": "../a.safetensors"}}), DataError, "it names '../a.safetensors'"),
+    (sharded({"weight_map": {"a": "pytorch_model.bin"}}), DataError, "it names 'pytorch_model.bin'"),
+    (sharded({"weight_map": {"a": "gone.safetensors"}}), DataError, "gone.safetensors: it cannot be read"),
+    (
+        sharded({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}),
+        DataError,
+        "as another file does",
+    ),
     (file(CONFIG, "{"), ConfigError, "config.json: it cannot be read"),
     (file(CONFIG, "[]"), ConfigError, "got list; valid: a JSON object"),
     (cut_short(WEIGHTS), DataError, "model.safetensors: it cannot be read"),

@@ -6,7 +6,7 @@ Everything is read as data: nothing of the folder is executed, no pickle is open
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,17 @@ def import_folder(
     """
     source = as_folder(folder)
     settings = parse(read_json(source / CONFIG), source / CONFIG)
-    tensors = read_tensors(source)
+    files = weight_files(source)
+    tensors = read_tensors(files)
     tokenizer, notes = read_tokenizer(source / TOKENIZER, settings.vocab_size)
     start, ends, more = limits(source, settings)
     model = Transformer(gpt2.configured(settings, start, ends))
-    gpt2.fill(model, tensors, settings, source / WEIGHTS)
+    gpt2.fill(model, tensors, settings, files[0])
     notes += more + roundings(tensors)
     training = {
         "imported_from": source.resolve().name,
         "imported_format": "a GPT-2 folder of transformers",
-        "imported_weights_sha256": digest.sha256_of_file(source / WEIGHTS),
+        "imported_weights_sha256": ", ".join(map(digest.sha256_of_file, files)),
     }
     return Imported(
         export(model, destination, name=name, training=training, tokenizer=tokenizer), tuple(notes)
@@ -81,15 +82,11 @@ def as_folder(path: str | os.PathLike[str]) -> Path:
     here = {entry.name for entry in folder.iterdir()}
     if CONFIG not in here:
         raise DataError("is missing", where=str(folder / CONFIG), remedy=SAVE)
-    if WEIGHTS not in here and INDEX in here:
-        remedy = "load it with transformers and call save_pretrained(folder, max_shard_size='1TB')"
-        raise DataError(
-            "the weights are in several files", where=str(folder / INDEX), valid=WEIGHTS, remedy=remedy
-        )
-    if WEIGHTS not in here and (pickles := sorted(here & set(PICKLES))):
+    has_weights = not here.isdisjoint((WEIGHTS, INDEX))
+    if not has_weights and (pickles := sorted(here & set(PICKLES))):
         problem = "is not read: a pickle can run code" if pickles[0].endswith(".bin") else "is not read"
         raise DataError(problem, where=str(folder / pickles[0]), valid=WEIGHTS, remedy=SAVE)
-    if WEIGHTS not in here:
+    if not has_weights:
         raise DataError("is missing", where=str(folder / WEIGHTS), remedy=SAVE)
     if TOKENIZER not in here:
         remedy = "load the tokenizer with transformers.AutoTokenizer and call save_pretrained"
@@ -108,15 +105,35 @@ def read_json(file: Path) -> dict[str, Any]:
     return document
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the weights file by name."""
-    file = folder / WEIGHTS
+def weight_files(folder: Path) -> list[Path]:
+    """The file with the weights, or the several that an index beside it names."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = folder / INDEX
     try:
-        tensors: dict[str, Tensor] = load_file(file)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"it cannot be read ({error})", where=str(file), valid="a whole safetensors file", remedy=SAVE
-        ) from error
+        names = sorted(set(msgspec.convert(read_json(index).get("weight_map"), dict[str, str]).values()))
+    except msgspec.ValidationError as error:
+        raise DataError(f"it names no files ({error})", where=str(index), remedy=SAVE) from error
+    if unsafe := [name for name in names if not name.endswith(".safetensors") or Path(name).name != name]:
+        raise DataError(f"it names {unsafe[0]!r}", where=str(index), valid="safetensors files of the folder")
+    if not names:
+        raise DataError("it names no files", where=str(index), remedy=SAVE)
+    return [folder / name for name in names]
+
+
+def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Every tensor of the files by name."""
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            held: dict[str, Tensor] = load_file(file)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"it cannot be read ({error})", where=str(file), valid="a whole safetensors file", remedy=SAVE
+            ) from error
+        if twice := sorted(held.keys() & tensors.keys()):
+            raise DataError(f"holds {twice[0]}, as another file does", where=str(file), remedy=SAVE)
+        tensors |= held
     return tensors
 
 

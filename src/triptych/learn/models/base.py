@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from triptych.bundle.manifest import Sampler, TensorSpec
 from triptych.errors import ConfigError, InputError
 
+EXACT = 2.0**-23  # the relative error of a float32
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="family"):
     """Base of every family's settings; becomes `config.json`. The tag is the family's name."""
@@ -104,7 +106,7 @@ class Graph:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     example: tuple[Tensor, ...]
-    rounding: float = 2.0**-23
+    rounding: float = EXACT
 
 
 class GenerativeModel(nn.Module, ABC):
