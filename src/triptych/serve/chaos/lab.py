@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from triptych.serve.chaos import invariants
+from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.jobs import JobLoad
 from triptych.serve.chaos.load import Answer, Request, ask, sample
 from triptych.serve.chaos.outcome import Check, Figure
 from triptych.serve.chaos.rabbit import RabbitServer, url_of
 from triptych.serve.chaos.relay import Relay
 from triptych.serve.chaos.server import EVENT_TIMEOUT_S, Server, wait_until
-from triptych.serve.chaos.stage import MEMORY, TIMEOUT_S, Stage
+from triptych.serve.chaos.stage import MEMORY, SHARED, TIMEOUT_S, Stage
 from triptych.serve.chaos.trial import Trial
 
 T = TypeVar("T")
@@ -103,16 +104,16 @@ class Lab:
         """A server of this experiment's own that shares jobs through the RabbitMQ behind `relay`."""
         return self.serve(*settings, f"jobs.broker={url_of(relay.port)}", jobs=self.stage.store())
 
-    def serve_jobs(self, store: str) -> Server:
+    def serve_jobs(self, store: str, *settings: str, bundles: Sequence[Path] | None = None) -> Server:
         """A server of this experiment's own that keeps jobs in `store`, and shares them if the stage's broker
         is RabbitMQ.
         """
         shared = [f"jobs.broker={self.stage.rabbit().url}"] if self.stage.broker == "amqp" else []
-        return self.serve(*shared, jobs=store)
+        return self.serve(*shared, *settings, bundles=bundles, jobs=store)
 
     def durable(self) -> Server:
         """A server whose jobs are safe, for experiments that leave it as they found it."""
-        return self.shared() if self.stage.broker == "amqp" else self.serve_jobs(self.stage.store())
+        return self.shared() if self.stage.broker == "amqp" else self.serve_jobs(self.stage.store(), *SHARED)
 
     def ask_once(self, server: Server, request: Request) -> Answer:
         """The answer to one request, outside of any trial."""
@@ -143,10 +144,10 @@ class Lab:
         self.trials.append(Trial(server, requests, **options))  # type: ignore[arg-type]
         return self.trials[-1]
 
-    def jobs(self, server: Server) -> JobLoad:
-        """Clients that hand in jobs, to be entered; call its `finish` afterwards."""
+    def jobs(self, server: Server, *, pause_s: float = 0.0) -> JobLoad:
+        """Clients that hand in jobs, to be entered; call `all_done` afterwards."""
         prefix = f"{self.seed}-{self.chance.getrandbits(32)}"
-        self.loads.append(JobLoad(server, self.stage.image, prefix))
+        self.loads.append(JobLoad(server, self.stage.image, prefix, pause_s=pause_s))
         return self.loads[-1]
 
     def harmful(self, seed: int, *, timeout_s: float = TIMEOUT_S) -> Request:
@@ -222,6 +223,18 @@ class Lab:
         """Have another server take over `store`; the clients of `jobs` go on with it."""
         jobs.server = self.serve_jobs(store)
         jobs.wait_for(20)
+
+    def hand_in(self, jobs: JobLoad, fault: Fault) -> None:
+        """A job that does harm, in the crowd of others."""
+        jobs.wait_for(self.chance.randrange(10, 40))
+        self.check(f"the job that does harm ({fault.name}) is accepted", jobs.submit(fault) == 202)
+        jobs.wait_for(40)
+
+    def ends(self, jobs: JobLoad, fault: Fault, *statuses: str) -> None:
+        """All others are done, and the job that does harm has ended with one of `statuses`."""
+        self.all_done(jobs, but={fault})
+        end = jobs.ended.get(fault, {})
+        self.check(f"the job that does harm is {' or '.join(statuses)}", end.get("status") in statuses, end)
 
     def all_done(self, jobs: JobLoad, *, but: Collection[int] = ()) -> None:
         """Every accepted job is done in the end, `but` those of these seeds."""

@@ -25,7 +25,7 @@ from triptych.serve.chaos.experiments import (
     retry_storm,
     scarce,
     slow_consumer,
-    slow_metrics,
+    slow_readers,
     soak,
     swapped,
     torn_reply,
@@ -59,7 +59,7 @@ MODULES = (
     power_cut,
     memory_limit,
     scarce,
-    slow_metrics,
+    slow_readers,
     soak,
 )
 EXPERIMENTS: dict[int, Experiment] = {module.EXPERIMENT.number: module.EXPERIMENT for module in MODULES}

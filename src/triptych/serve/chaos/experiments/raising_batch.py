@@ -30,9 +30,24 @@ def run(lab: Lab) -> None:
     lab.no_errors(trial)
 
 
+def on_jobs(lab: Lab) -> None:
+    """The same with jobs: the one whose batch cannot be put together has failed, the other is done."""
+    server = lab.durable()
+    past, node = len(server.events), server.node_pid()
+    lab.stage.arm(Fault.GATHER)
+    with lab.jobs(server) as jobs:
+        lab.hand_in(jobs, Fault.COLLATE)
+        lab.hand_in(jobs, Fault.GATHER)
+    reason = lab.deaths(server, past, 1)
+    lab.check("the log says that the batcher raised", "sabotage: the batcher raises" in str(reason), reason)
+    lab.ends(jobs, Fault.COLLATE, "failed")
+    lab.check("the node is the same", server.node_pid() == node, node)
+
+
 EXPERIMENT = Experiment(
     8,
     "collating a batch raises; the batcher itself raises",
     "the request fails or is tried again; the batcher lives; nothing else is lost",
     run,
+    on_jobs=on_jobs,
 )

@@ -15,14 +15,27 @@ from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.server import Server
 from triptych.serve.chaos.trial import Trial
 
-CONNECTIONS, PAUSE_S = 8, 0.03
+CONNECTIONS, PAUSE_S, JOB_PAUSE_S = 8, 0.03, 0.2
+HANG_TIMEOUT = "workers.hang_timeout_s=1.0"
 SOAK_S, FAULT_EVERY_S = 300.0, 1.5
 SLOPE_BYTES_PER_MINUTE = 2**20
 
 
 def run(lab: Lab) -> None:
     """Random faults one after the other; no client notices, and memory does not grow."""
-    server = lab.serve("workers.hang_timeout_s=1.0")
+    soak(lab, lab.serve(HANG_TIMEOUT))
+
+
+def on_jobs(lab: Lab) -> None:
+    """The same while workers do jobs, too: each is done in the end."""
+    server = lab.serve_jobs(lab.stage.store(), HANG_TIMEOUT)
+    with lab.jobs(server, pause_s=JOB_PAUSE_S) as jobs:
+        soak(lab, server)
+    lab.all_done(jobs)
+
+
+def soak(lab: Lab, server: Server) -> None:
+    """Faults and load on `server` for as long as it takes."""
     done: Counter[str] = Counter()
     with lab.trial(server, connections=CONNECTIONS, pause_s=PAUSE_S, strangers=True) as trial:
         trial.watch.expect(None)  # both workers may be gone for a moment
@@ -86,5 +99,6 @@ EXPERIMENT = Experiment(
     "a soak: five minutes of load with random faults of the above",
     "every promise holds; memory does not grow",
     run,
+    on_jobs=on_jobs,
     is_long=True,
 )

@@ -12,15 +12,17 @@ from triptych.bundle import writer
 from triptych.bundle.manifest import MANIFEST, WEIGHTS, Manifest
 from triptych.bundle.reader import read_manifest
 from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.jobs import JobLoad
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.load import run_load
 from triptych.serve.chaos.server import Server
 
+ALL = 1_000_000  # results of jobs
+
 
 def run(lab: Lab) -> None:
     """A rolling restart, and a swap to another version of the model: nobody sees an error."""
-    folder = Path(tempfile.mkdtemp(dir=lab.stage.folder))
-    bundles = [Path(shutil.copytree(bundle, folder / bundle.name)) for bundle in lab.stage.bundles]
+    bundles = copies(lab)
     server = lab.serve(bundles=bundles)
     with lab.trial(server) as trial:
         for _ in range(lab.times(1, long=10)):
@@ -34,21 +36,57 @@ def run(lab: Lab) -> None:
     hot_swap(lab, server, bundles)
 
 
-def hot_swap(lab: Lab, server: Server, bundles: list[Path]) -> None:
-    """The image model gets other weights, and another version."""
+def on_jobs(lab: Lab) -> None:
+    """The same while workers do jobs: each is done, by the old version or by the new one."""
+    bundles = copies(lab)
+    server = lab.serve_jobs(lab.stage.store(), bundles=bundles)
+    with lab.jobs(server) as jobs:
+        for _ in range(lab.times(1, long=10)):
+            jobs.wait_for(lab.chance.randrange(10, 40))
+            before = server.worker_pids()
+            status, said = load_anew(server, lab.stage.image)
+            replaced = not set(before) & set(server.worker_pids())
+            lab.check("every worker is another", status == 200 and replaced, said)
+        jobs.wait_for(20)
+    lab.all_done(jobs)
+    with JobLoad(server, lab.stage.image, f"swap-{lab.seed}", first=20_000) as mixed:
+        mixed.wait_for(lab.chance.randrange(10, 40))
+        exchange(lab, server, bundles)
+        mixed.wait_for(40)
+    lab.all_done(mixed)
+    calm, after = (mixed.direct(each, ALL) for each in (lab.stage.shared(), server))
+    strange = [seed for seed, found in mixed.digests.items() if not found <= {calm[seed], after[seed]}]
+    renewed = sum(found == {after[seed]} for seed, found in mixed.digests.items())
+    detail = f"{len(strange)} strange of {len(mixed.digests)}; {renewed} by the new version"
+    lab.check("each result is of the old version or of the new one", not strange and renewed, detail)
+
+
+def copies(lab: Lab) -> list[Path]:
+    """The bundles of the stage, to be exchanged."""
+    folder = Path(tempfile.mkdtemp(dir=lab.stage.folder))
+    return [Path(shutil.copytree(bundle, folder / bundle.name)) for bundle in lab.stage.bundles]
+
+
+def exchange(lab: Lab, server: Server, bundles: list[Path]) -> None:
+    """Put a version of the image model with other weights in its place, and swap."""
     place = next(bundle for bundle in bundles if read_manifest(bundle).name == lab.stage.image)
     old = read_manifest(place).version
     fresh = reweighted(place, place.with_name("fresh") / place.name)
+    place.rename(place.with_name("old"))
+    fresh.rename(place)
+    status, said = load_anew(server, lab.stage.image)
+    lab.check("swapped", status == 200, said)
+    new = server.get(f"/v1/models/{lab.stage.image}")["version"]
+    lab.check("another version is served", new == read_manifest(place).version != old, f"{old} to {new}")
+
+
+def hot_swap(lab: Lab, server: Server, bundles: list[Path]) -> None:
+    """The image model gets other weights, and another version."""
     requests = [request for request in lab.stage.requests if request.kind == lab.stage.image]
     with lab.trial(server, requests, versions=2) as trial:
         trial.load.wait_for(lab.chance.randrange(20, 60))
-        place.rename(place.with_name("old"))
-        fresh.rename(place)
-        status, said = load_anew(server, lab.stage.image)
-        lab.check("swapped", status == 200, said)
+        exchange(lab, server, bundles)
         trial.load.wait_for(60)
-    new = server.get(f"/v1/models/{lab.stage.image}")["version"]
-    lab.check("another version is served", new == read_manifest(place).version != old, f"{old} to {new}")
     lab.no_errors(trial)
     after = run_load(server, requests).digests()
     known = {n: {lab.stage.reference[n], *after[n]} for n in after}
@@ -89,5 +127,9 @@ def reweighted(bundle: Path, destination: Path) -> Path:
 
 
 EXPERIMENT = Experiment(
-    20, "a rolling restart and a hot swap under load", "no error; each answer is of one version", run
+    20,
+    "a rolling restart and a hot swap under load",
+    "no error; each answer is of one version",
+    run,
+    on_jobs=on_jobs,
 )

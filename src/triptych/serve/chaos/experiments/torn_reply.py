@@ -25,6 +25,23 @@ def run(lab: Lab) -> None:
     lab.no_errors(trial)
 
 
+def on_jobs(lab: Lab) -> None:
+    """The same with the reply to a job: another worker does it, with the same bytes."""
+    server = lab.durable()
+    past = len(server.events)
+    lab.stage.arm(Fault.TORN)
+    with lab.jobs(server) as jobs:
+        lab.hand_in(jobs, Fault.TORN)
+    lab.ends(jobs, Fault.TORN, "done")
+    died = lab.deaths(server, past, 1)
+    lab.check("a worker was killed half-way", len(died) == 1 and "SIGKILL" in died[0], died)
+    lab.all_back(server)
+
+
 EXPERIMENT = Experiment(
-    2, "SIGKILL a worker when half of its reply is written", "the torn frame is dropped, then as 1", run
+    2,
+    "SIGKILL a worker when half of its reply is written",
+    "the torn frame is dropped, then as 1",
+    run,
+    on_jobs=on_jobs,
 )

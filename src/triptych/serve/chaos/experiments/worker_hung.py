@@ -7,6 +7,7 @@ import signal
 from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
+from triptych.serve.chaos.server import Server
 
 HANG_TIMEOUT_S = 1.0  # of the shared server
 SILENT = f"silent for {HANG_TIMEOUT_S:g} s"
@@ -28,14 +29,36 @@ def run(lab: Lab) -> None:
         trial.watch.expect(True)
         trial.load.wait_for(40)
     lab.check("the endless input is refused", answer.status == 500, answer.error)
-    hung = lab.deaths(server, past, 3, kind="hung")
-    lab.check(
-        "tried three times, and killed for silence each time",
-        len(hung) == 3 and all(SILENT in reason for reason in hung),
-        hung,
-    )
+    tried_three_times(lab, server, past)
     lab.no_errors(trial)
     lab.deaths_in_time()
+
+
+def on_jobs(lab: Lab) -> None:
+    """The same while workers do jobs: the endless one is given up to the dead letters."""
+    server = lab.durable()
+    with lab.jobs(server) as jobs:
+        for _ in range(lab.times(1, long=5)):
+            jobs.wait_for(lab.chance.randrange(10, 40))
+            blow = lab.strike(server, lab.chance.choice(server.worker_pids()), signal.SIGSTOP)
+            replaced = lab.recovers(server, blow, after_s=HANG_TIMEOUT_S)
+            lab.check(f"stopped pid {blow.pid} is replaced", replaced)
+        past = len(server.events)
+        lab.hand_in(jobs, Fault.LOOP)
+    lab.ends(jobs, Fault.LOOP, "dead")
+    tried_three_times(lab, server, past)
+    lab.all_back(server)
+    lab.deaths_in_time()
+
+
+def tried_three_times(lab: Lab, server: Server, past: int) -> None:
+    """Each worker that had the endless input was killed because it was silent."""
+    hung = lab.deaths(server, past, 3, kind="hung")
+    lab.check(
+        "tried three times, or once more in company, and killed for silence each time",
+        3 <= len(hung) <= 4 and all(SILENT in reason for reason in hung),
+        hung,
+    )
 
 
 EXPERIMENT = Experiment(
@@ -43,4 +66,5 @@ EXPERIMENT = Experiment(
     "SIGSTOP a worker; an input on which the model loops for ever",
     "killed after the hang timeout, then as 1; the endless input is given up after 3 tries",
     run,
+    on_jobs=on_jobs,
 )
