@@ -46,7 +46,7 @@ bench: setup  ## every performance claim, measured beside its reference
 
 chaos: setup system  ## every fault experiment, the long way; its table goes into docs/reliability.md
 	@mkdir -p runs
-	$(BIN)/triptych chaos --broker memory --broker sqlite --broker amqp --json > runs/chaos.json; code=$$?; \
+	$(BIN)/triptych chaos --broker memory --broker sqlite --broker amqp --broker machines --json > runs/chaos.json; code=$$?; \
 	$(BIN)/python -m triptych.serve.chaos.page runs/chaos.json docs/reliability.md && exit $$code
 
 native: setup  ## build/native: libtriptych.so, triptych.h and the C example; needs gcc

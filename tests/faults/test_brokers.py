@@ -17,6 +17,7 @@ import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from triptych.errors import BrokerUnavailable, ConfigError, StorageFull, StoreDamaged, TriptychError
+from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
 from triptych.serve.brokers.rabbit_intake import RabbitIntake
@@ -392,6 +393,20 @@ async def test_publishers_that_are_blocked_are_refused_in_time(rabbitmq):
         working = asyncio.create_task(work(source))
         await all_done(intake, {await publish_for_sure(intake, b"after"): b"after"})
         working.cancel()
+
+
+async def test_a_try_that_the_library_cancels_or_that_fails_in_an_unknown_way_is_not_the_last(rabbitmq):
+    failures = [asyncio.CancelledError(), KeyError("unknown")]
+
+    async def declare(_):
+        if failures:
+            raise failures.pop()
+
+    link = AmqpLink(rabbitmq.url, RabbitOptions(backoff_s=0.01), declare, [])
+    await link.start()
+    await link.wait_up(20)
+    assert not failures
+    await link.close()
 
 
 async def test_without_a_broker_the_refusal_says_why():

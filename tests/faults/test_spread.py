@@ -146,7 +146,7 @@ class Spread:
 
     def __init__(self, port, make_model, stack, line):
         self._port, self._make_model, self._stack, self.line = port, make_model, stack, line
-        self.fleet = RemoteFleet(line.url, lambda _: None, max_texts=3)
+        self.fleet = RemoteFleet(line.url, lambda _: None, max_texts=3, listen_s=0.0)
 
     async def work(self, pool=None, *, way="way", name=MODEL, batches=4, texts=4):
         """A worker more; returned with its pool once the gateway has heard of it."""

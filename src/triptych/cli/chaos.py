@@ -17,7 +17,10 @@ def chaos(
     experiment: Annotated[
         list[int] | None, typer.Option(help="number of an experiment; may be repeated; all if not given")
     ] = None,
-    broker: Annotated[list[str] | None, typer.Option(help="where work queues; may be repeated")] = None,
+    broker: Annotated[
+        list[str] | None,
+        typer.Option(help="where work queues: memory, sqlite, amqp or machines; may be repeated"),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="how often each is run, its random moments anew each time")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="each thing once, in seconds")] = False,
     json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")] = False,

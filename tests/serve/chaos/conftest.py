@@ -34,7 +34,7 @@ def stage_of(
                 quick=True,
                 patience=PATIENCE,
                 broker=broker,
-                rabbit=request.getfixturevalue("rabbitmq") if broker == "amqp" else None,
+                rabbit=request.getfixturevalue("rabbitmq") if broker in ("amqp", "machines") else None,
             )
             stages[broker] = ended.enter_context(stage)
         return stages[broker]

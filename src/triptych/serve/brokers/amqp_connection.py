@@ -208,7 +208,9 @@ class AmqpConnection:
                     return why(next(iter(done)))
                 if not await self.is_blocked():  # a blocked publisher's canary cannot come
                     await self._check()
-        except ERRORS as error:
+        except (*ERRORS, asyncio.CancelledError) as error:
+            if was_asked_to_stop():
+                raise
             return str(error) or f"no message came through within {self.options.check_s:g} s"
         finally:
             for end in ends:

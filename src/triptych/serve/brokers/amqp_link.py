@@ -191,12 +191,17 @@ class AmqpLink:
             try:
                 async with asyncio.timeout(self.options.connect_timeout_s):
                     connection = await self._connect()
-            except ERRORS as error:
-                self._why = reason = str(error) or f"no answer within {self.options.connect_timeout_s:g} s"
+            except (Exception, asyncio.CancelledError) as error:  # whatever it is: the next try may succeed
+                if was_asked_to_stop():
+                    raise
+                self._why = reason = self._explain(error)
                 await self._drop()
                 pause_s = pause(failures, self.options)
                 failures += 1
-                log.error("RabbitMQ at %s: %s; next try in %.1f s", self.where, reason, pause_s)
+                unknown = None if isinstance(error, (*ERRORS, asyncio.CancelledError)) else error
+                log.error(
+                    "RabbitMQ at %s: %s; next try in %.1f s", self.where, reason, pause_s, exc_info=unknown
+                )
                 await asyncio.sleep(pause_s)
                 continue
             failures, ups = 0, ups + 1
@@ -212,6 +217,12 @@ class AmqpLink:
             log.error("RabbitMQ at %s: lost: %s", self.where, self._why)
             await self._drop()
             self._on_lost()
+
+    def _explain(self, error: BaseException) -> str:
+        """Why a try has failed, in words."""
+        if isinstance(error, TimeoutError):
+            return str(error) or f"no answer within {self.options.connect_timeout_s:g} s"
+        return str(error) or f"the connection ended while it was set up ({type(error).__name__})"
 
     def _give_up(self, connection: AmqpConnection, reason: str) -> None:
         """A connection is no good any more: nothing more is sent over it, before `_keep` has seen to it."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from triptych.errors import TriptychError
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.outcome import Check, Outcome
-from triptych.serve.chaos.stage import Stage
+from triptych.serve.chaos.stage import MACHINES, Stage
 
 MEMORY = frozenset({"memory"})
 SQLITE = frozenset({"sqlite"})
 AMQP = frozenset({"amqp"})
 DURABLE = SQLITE | AMQP
+ANYWHERE = MEMORY | {MACHINES}  # what is sent and what harms is the same, whoever computes
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Experiment:
         run: does it, in a lab.
         brokers: those that `run` applies to.
         on_jobs: does it to the durable lane, on the brokers that keep jobs safe.
+        on_machines: does it to a gateway and workers over RabbitMQ, where `run` is not the same there.
         is_long: whether it takes minutes, so that a quick run leaves it out.
     """
 
@@ -35,15 +37,23 @@ class Experiment:
     brokers: frozenset[str] = MEMORY
     is_long: bool = False
     on_jobs: Callable[[Lab], None] | None = None
+    on_machines: Callable[[Lab], None] | None = None
 
     def applies_to(self, broker: str) -> bool:
         """Whether there is anything to run on this broker."""
-        return broker in self.brokers or (self.on_jobs is not None and broker in DURABLE)
+        return self.run_on(broker) is not None
+
+    def run_on(self, broker: str) -> Callable[[Lab], None] | None:
+        """What to run on this broker; None if it means nothing there."""
+        if broker in self.brokers:
+            return self.run
+        return self.on_jobs if broker in DURABLE else self.on_machines if broker == MACHINES else None
 
     def perform(self, stage: Stage, seed: int) -> Outcome:
         """Run it once. What the server does not survive, or the experiment does not, is an outcome too."""
         lab, started_s = Lab(stage, seed), time.monotonic()
-        run = self.run if stage.broker in self.brokers or self.on_jobs is None else self.on_jobs
+        run = self.run_on(stage.broker)
+        assert run is not None  # `applies_to` says so
         try:
             run(lab)
         except (TriptychError, OSError) as error:

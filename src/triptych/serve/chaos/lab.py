@@ -18,10 +18,12 @@ from triptych.serve.chaos import invariants
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.jobs import JobLoad
 from triptych.serve.chaos.load import Answer, Request, ask, sample
+from triptych.serve.chaos.machines import Machines
 from triptych.serve.chaos.outcome import Check, Figure
+from triptych.serve.chaos.program import EVENT_TIMEOUT_S, wait_until
 from triptych.serve.chaos.rabbit import RabbitServer, url_of
 from triptych.serve.chaos.relay import Relay
-from triptych.serve.chaos.server import EVENT_TIMEOUT_S, Server, wait_until
+from triptych.serve.chaos.server import Server
 from triptych.serve.chaos.stage import MEMORY, SHARED, TIMEOUT_S, Stage
 from triptych.serve.chaos.trial import Trial
 
@@ -85,6 +87,16 @@ class Lab:
     ) -> Server:
         """A server of this experiment's own; at the end it is stopped with SIGTERM unless it has ended."""
         made = self.stage.server(*settings, sabotage=sabotage, bundles=bundles, jobs=jobs)
+        self._servers.append(self._open.enter_context(made))
+        return made
+
+    def machines(self, *settings: str, relay: Relay | None = None) -> Machines:
+        """A gateway and workers of this experiment's own; at the end they are stopped as a server is.
+
+        Args:
+            relay: all their connections to RabbitMQ go through it.
+        """
+        made = self.stage.machines(*settings, port=relay.port if relay else None)
         self._servers.append(self._open.enter_context(made))
         return made
 

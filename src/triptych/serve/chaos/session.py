@@ -18,7 +18,7 @@ from triptych.serve.chaos.outcome import INVARIANTS, Check, Outcome
 from triptych.serve.chaos.stage import Stage
 
 NUMBERS = range(1, 28)
-BROKERS = ("memory", "sqlite", "amqp")
+BROKERS = ("memory", "sqlite", "amqp", "machines")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,14 +13,15 @@ from triptych.errors import ConfigError
 from triptych.serve.chaos import saboteur
 from triptych.serve.chaos.faults import FOLDER_VARIABLE, MODE_VARIABLE, SLOW_FIRST, Fault
 from triptych.serve.chaos.load import Request, completion, run_load, sample
-from triptych.serve.chaos.rabbit import RabbitServer, is_installed
+from triptych.serve.chaos.machines import Machines, options
+from triptych.serve.chaos.rabbit import RabbitServer, is_installed, url_of
 from triptych.serve.chaos.server import Server
 
 WORKERS = 2
 PLAIN, TEXTS, SLOW = 36, 4, 12  # how many different requests of each kind
 TEXT_TOKENS = 24
 TIMEOUT_S = 10.0
-MEMORY = "memory"
+MEMORY, MACHINES = "memory", "machines"
 SHARED = (
     "workers.hang_timeout_s=1.0",
     "http.header_timeout_s=1.0",
@@ -37,8 +38,8 @@ class Stage:
         folder: for logs; must exist.
         quick: whether every experiment may do each thing once.
         patience: factor on every bound in seconds.
-        broker: where work queues: `memory`, `sqlite` or `amqp`.
-        rabbit: a running one, for `amqp`; one is started if it is needed and not given.
+        broker: where work queues: `memory`, `sqlite`, `amqp` or, over `machines`, RabbitMQ for all of it.
+        rabbit: a running one, for the latter two; one is started if it is needed and not given.
 
     Attributes:
         image, text: names of the two models.
@@ -104,13 +105,32 @@ class Stage:
             sabotage: one of the modes of `faults`.
             jobs: the file that keeps them, or `memory`.
         """
+        if self.broker == MACHINES:
+            return self.machines(*settings, sabotage=sabotage)
         self._started += 1
-        options = [word for setting in settings for word in ("--set", setting)]
         return Server(
             self.bundles if bundles is None else bundles,
             workers=WORKERS,
             log=self.folder / f"serve-{self._started}.log",
-            options=["--log", "json", "--jobs", jobs, *options],
+            options=["--log", "json", "--jobs", jobs, *options(settings)],
+            environment=self.environment(sabotage),
+        )
+
+    def machines(self, *settings: str, sabotage: str = "", port: int | None = None) -> Machines:
+        """A gateway and its workers, to be entered: nobody else is on their virtual host of RabbitMQ.
+
+        Args:
+            port: of a relay to RabbitMQ through which all of them go.
+        """
+        self._started += 1
+        host = f"machines-{self._started}"
+        self.rabbit().add_host(host)
+        return Machines(
+            self.bundles,
+            broker=url_of(port or self.rabbit().port) + host,
+            workers=WORKERS,
+            log=self.folder / f"serve-{self._started}.log",
+            settings=settings,
             environment=self.environment(sabotage),
         )
 

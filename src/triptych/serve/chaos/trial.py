@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from triptych.serve.chaos.load import Answer, Load, Request, Tally, ask
-from triptych.serve.chaos.server import Server, wait_until
+from triptych.serve.chaos.program import wait_until
+from triptych.serve.chaos.server import Server
 from triptych.serve.chaos.watch import Watch
 
 QUIET_S = 5.0

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from triptych.errors import DeadlineExceeded, InputError
+from triptych.serve.catalog import Model
 from triptych.serve.gateway import Gateway
 from triptych.serve.http import media_types
 from triptych.serve.http.json_body import parse
@@ -150,6 +151,12 @@ class Exchange:
         longest_s = self.gateway.settings.limits.model_timeouts_s.get(model)
         if longest_s is not None:
             self.deadline_s = min(self.deadline_s, self.arrived_at_s + longest_s)
+
+    def find(self, name: str) -> Model:
+        """The model it is about, to be asked something now; raises what `Catalog.find` does."""
+        catalog = self.gateway.catalog
+        self.about(catalog.known(name).name)
+        return catalog.find(name)
 
     def accept(self, offered: Sequence[str]) -> str:
         """The first media type of `offered` that the client prefers.

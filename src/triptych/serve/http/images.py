@@ -38,8 +38,7 @@ def generate(exchange: Exchange) -> None:
     """`POST /v1/images/generations`: `n` pictures of `model`, each a PNG in base64."""
     body = exchange.whole_json(ImagesBody)
     gateway = exchange.gateway
-    model = gateway.catalog.find(body.model)
-    exchange.about(model.name)
+    model = exchange.find(body.model)
     check_size(model, body.size)
     n = body.n or 1
     check_limit("n", n, gateway.settings.limits.rows)

@@ -26,8 +26,7 @@ NPY_HEADER_BYTES = 256
 def sample(exchange: Exchange, name: str) -> Awaitable[None] | None:
     """`POST /v1/models/{model}/sample`: `n` samples of `seed`, as JSON, npy or a picture."""
     gateway = exchange.gateway
-    model = gateway.catalog.find(name)
-    exchange.about(name)
+    model = exchange.find(name)
     accept = exchange.accept((JSON, TEXT) if model.is_text else (JSON, NPY, PNG))
     body = exchange.whole_json(SampleBody)
     check_limit("n", body.n, gateway.settings.limits.rows)
@@ -82,8 +81,7 @@ async def sample_texts(exchange: Exchange, name: str, n: int, seed: int, accept:
 def run(exchange: Exchange, name: str, graph_name: str) -> None:
     """`POST /v1/models/{model}/run/{graph}`: the graph's outputs for the inputs in the body."""
     gateway = exchange.gateway
-    model = gateway.catalog.find(name)
-    exchange.about(name)
+    model = exchange.find(name)
     graph = model.graph(graph_name)
     accept = exchange.accept((JSON, NPY) if len(graph.outputs) == 1 else (JSON,))
     kind = exchange.content_type((JSON, NPY) if len(graph.inputs) == 1 else (JSON,))

@@ -56,8 +56,7 @@ def card(model: Model) -> dict[str, Any]:
 async def complete(exchange: Exchange) -> None:
     """`POST /v1/completions`: go on from a prompt, whole or as server-sent events."""
     body = await exchange.json(CompletionBody)
-    model = exchange.gateway.catalog.find(body.model)
-    exchange.about(model.name)
+    model = exchange.find(body.model)
     if not model.is_text:
         raise InputError(
             f"`{model.name}` makes no text", where="model", remedy=f"use /v1/models/{model.name}/sample"

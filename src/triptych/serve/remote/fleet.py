@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 
 import msgspec
@@ -39,6 +40,7 @@ from triptych.serve.supervise.pool import WorkerInfo
 from triptych.serve.supervise.spec import Exit, Shutdown
 
 AHEAD = 2  # batches on their way for each process: one is computed, the next waits beside it
+OTHERS_S = 0.1  # workers that are there announce themselves within it
 PATIENCE_S = 5.0  # RabbitMQ may be away for so long before new requests are refused
 
 START = "start `triptych worker`, or try again"
@@ -55,6 +57,7 @@ class RemoteFleet:
         url: `amqp://user:password@host:port/vhost`.
         on_generation: called when the models on offer are others.
         max_texts: texts that may be open; one more is `Overloaded`.
+        listen_s: how long the start waits for a worker to be heard.
 
     Attributes:
         generation: the models on offer now, see `machines.choose`.
@@ -62,12 +65,17 @@ class RemoteFleet:
     """
 
     def __init__(
-        self, url: str, on_generation: Callable[[Generation], object], *, max_texts: int = 1024
+        self,
+        url: str,
+        on_generation: Callable[[Generation], object],
+        *,
+        max_texts: int = 1024,
+        listen_s: float = 1.0,
     ) -> None:
         self.id, self.names = uuid.uuid4().hex, Names(OPTIONS.prefix)
         self.machines = Machines(self._offer, self._wake)
         self.generation = self._generation()
-        self._on_generation, self._max_texts = on_generation, max_texts
+        self._on_generation, self._max_texts, self._listen_s = on_generation, max_texts, listen_s
         self._consume: list[Consumption] = []
         self.link = AmqpLink(
             url, OPTIONS, self._on_declare, self._consume, on_up=self._on_up, on_lost=self._on_lost
@@ -77,6 +85,7 @@ class RemoteFleet:
         self._batches = 0  # of those
         self._ids, self._chores = count(1), Chores()
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self._has_heard = asyncio.Event()
         self._stopped: asyncio.Future[Exit] | None = None
         self._refusal: Draining | None = None
         self._since_s = time.monotonic()  # it is up, or down, since
@@ -87,9 +96,13 @@ class RemoteFleet:
         return None
 
     async def start(self) -> None:
-        """Begin to connect; does not wait for RabbitMQ, nor for workers."""
+        """Begin to connect, and listen for workers: requests taken before would be refused."""
         self._stopped = asyncio.get_running_loop().create_future()
         await self.link.start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._listen_s):
+                await self._has_heard.wait()
+                await asyncio.sleep(OTHERS_S)
 
     async def wait(self) -> Exit:
         """Return once it was stopped."""
@@ -242,6 +255,7 @@ class RemoteFleet:
         properties = message.header.properties
         if properties.correlation_id is None:
             self.machines.hear(message.body)
+            self._has_heard.set()
             return
         request = self._requests.get(properties.correlation_id.partition("/")[0])
         try:

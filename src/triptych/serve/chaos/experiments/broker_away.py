@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 
 from triptych.serve.chaos.experiment import AMQP, Experiment
 from triptych.serve.chaos.jobs import JobLoad
 from triptych.serve.chaos.lab import Lab
+from triptych.serve.chaos.trial import Trial
 
 BACK_S, LOST_S, DONE_S = 30.0, 20.0, 60.0
 PUBLISH_S = 5.0  # how long a job may wait for RabbitMQ before it is refused
@@ -60,6 +62,44 @@ def half_open(lab: Lab) -> None:
     finish(lab, jobs)
 
 
+def on_machines(lab: Lab) -> None:
+    """The same while clients wait for direct answers: each is answered or refused, then all are answered."""
+    rabbit = lab.stage.rabbit()
+    relay = lab.relay(rabbit.port)
+    server = lab.machines(relay=relay)
+    with lab.trial(server, pause_s=0.05) as trial:
+        trial.load.wait_for(lab.chance.randrange(20, 60))
+        trial.watch.expect(None)
+        rabbit.kill()
+        rabbit.start()
+        answered_again(lab, trial, "it was killed")
+        relay.cut()
+        answered_again(lab, trial, "every connection was cut")
+        relay.freeze()
+        time.sleep(3.0 if lab.quick else PAST_HEARTBEAT_S)
+        relay.thaw()
+        answered_again(lab, trial, "nothing passed")
+        trial.watch.expect(True)
+        trial.load.wait_for(40)
+    refused = Counter(answer.status for answer in trial.answers if answer.status != 200)
+    lab.check("clients are refused with 503, or 504, alone", set(refused) <= {503, 504}, dict(refused))
+    with lab.trial(server) as after:
+        after.load.wait_for(100)
+    lab.no_errors(after)
+
+
+def answered_again(lab: Lab, trial: Trial, what: str) -> None:
+    """Note how long it takes until direct requests are answered."""
+    started_s, past = time.monotonic(), len(trial.answers)
+
+    def calm() -> bool:
+        return sum(answer.status == 200 for answer in trial.answers[past:]) >= 10
+
+    back = lab.wait_until(calm, timeout_s=BACK_S)
+    lab.recovery_s = max(lab.recovery_s or 0.0, time.monotonic() - started_s)
+    lab.check(f"requests are answered again after {what}", back, f"{len(trial.answers) - past} answers")
+
+
 def accepted_again(lab: Lab, jobs: JobLoad, what: str) -> None:
     """Note how long it takes until jobs are accepted."""
     started_s = time.monotonic()
@@ -82,4 +122,5 @@ EXPERIMENT = Experiment(
     "reconnected; no accepted job is lost; meanwhile 503 within 5 s",
     run,
     brokers=AMQP,
+    on_machines=on_machines,
 )

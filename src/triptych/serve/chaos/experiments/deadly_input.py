@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
 
@@ -45,5 +45,6 @@ EXPERIMENT = Experiment(
     "an input that aborts the worker",
     "found by bisecting; innocents answered; refused after 3 deaths; restart budget intact",
     run,
+    brokers=ANYWHERE,
     on_jobs=on_jobs,
 )

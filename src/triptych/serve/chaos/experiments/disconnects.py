@@ -6,7 +6,7 @@ import json
 import socket
 from urllib.parse import urlsplit
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.load import Request, completion
 from triptych.serve.chaos.server import Server
@@ -64,4 +64,5 @@ EXPERIMENT = Experiment(
     "clients that disconnect: queued, in a batch, in a stream, hundreds at once",
     "their work is cancelled; others are unharmed",
     run,
+    brokers=ANYWHERE,
 )

@@ -41,10 +41,25 @@ def on_jobs(lab: Lab) -> None:
         lab.all_done(jobs)
 
 
+def on_machines(lab: Lab) -> None:
+    """A worker ends with 0 when it has done what it took, and no client notices; then the gateway."""
+    server = lab.machines()
+    for _ in range(lab.times(1, long=5)):
+        with lab.trial(server) as trial:
+            trial.load.wait_for(lab.chance.randrange(20, 80))
+            server.add().until_up()
+            code = server.dismiss(next(machine for machine in server.machines if machine.is_running()))
+            lab.check("the worker ends with 0", code == 0, f"exit code {code}")
+            trial.load.wait_for(40)
+        lab.no_errors(trial)
+    run(lab)
+
+
 EXPERIMENT = Experiment(
     19,
     "SIGTERM under load",
     "drained: everyone let in is answered, exit code 0",
     run,
     on_jobs=on_jobs,
+    on_machines=on_machines,
 )

@@ -8,7 +8,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from triptych.bundle.reader import read_manifest
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.load import completion
 from triptych.serve.chaos.server import Server
@@ -133,4 +133,5 @@ EXPERIMENT = Experiment(
     "a slow reader, a slow header, 1 GB, deep JSON, NaN, wrong shapes and types",
     "408, 413, 431 or 400 for each; the others keep their pace",
     run,
+    brokers=ANYWHERE,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 from triptych.serve.chaos import process
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.server import Server
@@ -55,5 +55,6 @@ EXPERIMENT = Experiment(
     "a worker reaches its memory limit",
     "that input fails, or that worker is replaced; nobody else",
     run,
+    brokers=ANYWHERE,
     on_jobs=on_jobs,
 )

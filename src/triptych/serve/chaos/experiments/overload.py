@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.faults import SLOW_FIRST, SLOW_ROW_S
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.load import Request, sample
@@ -58,4 +58,5 @@ EXPERIMENT = Experiment(
     "three times as many requests as can be computed, for a minute",
     "fast 503 (p99 < 50 ms), goodput at least 90 % of capacity, normal again in 5 s",
     run,
+    brokers=ANYWHERE,
 )

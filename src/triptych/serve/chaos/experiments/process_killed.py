@@ -7,10 +7,12 @@ import time
 from triptych.serve.chaos import process
 from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.lab import Lab
+from triptych.serve.chaos.machines import Machines
 from triptych.serve.chaos.server import Server
 
 NODE_BACK_S = 5.0
 ORPHANS_S = 1.0
+FORGOTTEN_S = 12.0  # a gateway counts on a worker until it was silent for 10 s
 
 
 def run(lab: Lab) -> None:
@@ -25,6 +27,34 @@ def run(lab: Lab) -> None:
     lab.check("no orphan outlives the root by a second", not orphans, orphans)
     lab.ended(server, planned=False)
     lab.deaths_in_time(NODE_BACK_S)
+
+
+def on_machines(lab: Lab) -> None:
+    """SIGKILL a whole worker: others do its work. SIGKILL the gateway's node, then its root, as above."""
+    server = lab.machines()
+    for _ in range(lab.times(1, long=3)):
+        kill_machine(lab, server)
+        kill_node(lab, server)
+    tree = process.children(server.pid)
+    server.kill()
+    orphans = process.wait_gone(tree, ORPHANS_S * lab.stage.patience)
+    lab.check("no orphan outlives the gateway's root by a second", not orphans, orphans)
+    lab.ended(server, planned=False)
+
+
+def kill_machine(lab: Lab, server: Machines) -> None:
+    """Once, at a random moment; another takes its place, and no client notices."""
+    with lab.trial(server) as trial:
+        trial.load.wait_for(lab.chance.randrange(20, 80))
+        running = [machine for machine in server.machines if machine.is_running()]
+        below = server.lose(lab.chance.choice(running))
+        orphans = process.wait_gone(below, ORPHANS_S * lab.stage.patience)
+        lab.check("no process outlives the root of its worker", not orphans, orphans)
+        server.add().until_up()
+        forgotten = lab.wait_until(lambda: len(server.worker_pids()) == 2, timeout_s=FORGOTTEN_S)
+        lab.check("the gateway counts two workers again", forgotten, server.worker_pids())
+        trial.load.wait_for(40)
+    lab.no_errors(trial)
 
 
 def kill_node(lab: Lab, server: Server) -> None:
@@ -75,4 +105,5 @@ EXPERIMENT = Experiment(
     "the node is back on its port; callers see a reset, never a hang; no orphans",
     run,
     on_jobs=on_jobs,
+    on_machines=on_machines,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
 
@@ -49,5 +49,6 @@ EXPERIMENT = Experiment(
     "collating a batch raises; the batcher itself raises",
     "the request fails or is tried again; the batcher lives; nothing else is lost",
     run,
+    brokers=ANYWHERE,
     on_jobs=on_jobs,
 )

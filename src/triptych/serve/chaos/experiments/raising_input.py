@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.server import Server
@@ -41,4 +41,6 @@ def nobody_died(lab: Lab, server: Server, past: int, before: list[int]) -> None:
     lab.check("no worker died", not died and server.worker_pids() == before, before)
 
 
-EXPERIMENT = Experiment(5, "an input on which the model raises", "only that item fails", run, on_jobs=on_jobs)
+EXPERIMENT = Experiment(
+    5, "an input on which the model raises", "only that item fails", run, brokers=ANYWHERE, on_jobs=on_jobs
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.experiments.overload import ROWS, slow_requests
 from triptych.serve.chaos.lab import Lab
 
@@ -44,4 +44,5 @@ EXPERIMENT = Experiment(
     "a storm of retries with deadlines of 50 ms, then normal load",
     "what has expired is dropped before it is computed; all of the normal load is answered",
     run,
+    brokers=ANYWHERE,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.experiments.overload import slow_requests
 from triptych.serve.chaos.lab import Lab
 
@@ -29,5 +29,9 @@ def run(lab: Lab) -> None:
 
 
 EXPERIMENT = Experiment(
-    14, "a consumer ten times slower", "demand stops, the rest is refused, memory stays flat", run
+    14,
+    "a consumer ten times slower",
+    "demand stops, the rest is refused, memory stays flat",
+    run,
+    brokers=ANYWHERE,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.experiments.hostile_clients import connect
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.trial import Trial
@@ -60,5 +60,6 @@ EXPERIMENT = Experiment(
     "readers of /metrics that take nothing; the store of jobs locked by somebody else",
     "serving is unaffected",
     run,
+    brokers=ANYWHERE,
     on_jobs=on_jobs,
 )

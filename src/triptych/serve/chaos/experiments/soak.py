@@ -12,6 +12,7 @@ from triptych.serve.chaos.experiments.hostile_clients import answered, bodies
 from triptych.serve.chaos.experiments.swapped import load_anew
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
+from triptych.serve.chaos.machines import Machines
 from triptych.serve.chaos.server import Server
 from triptych.serve.chaos.trial import Trial
 
@@ -34,6 +35,11 @@ def on_jobs(lab: Lab) -> None:
     lab.all_done(jobs)
 
 
+def on_machines(lab: Lab) -> None:
+    """The same on a gateway and workers over RabbitMQ: whole workers are killed, too."""
+    soak(lab, lab.machines(HANG_TIMEOUT))
+
+
 def soak(lab: Lab, server: Server) -> None:
     """Faults and load on `server` for as long as it takes."""
     done: Counter[str] = Counter()
@@ -46,7 +52,7 @@ def soak(lab: Lab, server: Server) -> None:
         lab.all_back(server)
         trial.watch.expect(True)
         trial.load.run_for(5.0)
-    lab.check("faults were done", len(done) == 7, dict(done))
+    lab.check("every fault was done", len(done) == len(storm.faults), dict(done))
     lab.no_errors(trial)
     lab.at_most("memory slope", trial.watch.slope() * 60 / 2**20, "MiB/min", SLOPE_BYTES_PER_MINUTE / 2**20)
 
@@ -56,11 +62,19 @@ class Storm:
 
     def __init__(self, lab: Lab, server: Server, trial: Trial) -> None:
         self._lab, self._server, self._trial = lab, server, trial
+        self.faults = [
+            self.kill,
+            self.stop,
+            self.poison,
+            self.raising,
+            self.hang_up,
+            self.hostile,
+            self.restart,
+        ]
 
     def strike(self) -> str:
         """Do a random one; returns its name."""
-        faults = [self.kill, self.stop, self.poison, self.raising, self.hang_up, self.hostile, self.restart]
-        fault = self._lab.chance.choice(faults)
+        fault = self._lab.chance.choice(self.faults)
         fault()
         return fault.__name__
 
@@ -90,8 +104,12 @@ class Storm:
         answered(self._server, self._lab.chance.choice(bodies(self._lab))[2])
 
     def restart(self) -> None:
-        """A rolling restart."""
-        load_anew(self._server, self._lab.stage.image)
+        """A rolling restart; of machines: one is killed when another has come."""
+        if not isinstance(self._server, Machines):
+            load_anew(self._server, self._lab.stage.image)
+            return
+        self._server.add().until_up()
+        self._server.lose(next(machine for machine in self._server.machines if machine.is_running()))
 
 
 EXPERIMENT = Experiment(
@@ -100,5 +118,6 @@ EXPERIMENT = Experiment(
     "every promise holds; memory does not grow",
     run,
     on_jobs=on_jobs,
+    on_machines=on_machines,
     is_long=True,
 )

@@ -61,6 +61,20 @@ def on_jobs(lab: Lab) -> None:
     lab.check("each result is of the old version or of the new one", not strange and renewed, detail)
 
 
+def on_machines(lab: Lab) -> None:
+    """A rolling restart of the workers: one comes, one goes, until all are others."""
+    server = lab.machines()
+    with lab.trial(server) as trial:
+        for number in range(lab.times(2, long=10)):
+            trial.load.wait_for(lab.chance.randrange(20, 60))
+            server.add().until_up()
+            code = server.dismiss(server.machines[number])  # the oldest
+            lab.check("it ends with 0", code == 0, f"exit code {code}")
+        lab.all_back(server)
+        trial.load.wait_for(40)
+    lab.no_errors(trial)
+
+
 def copies(lab: Lab) -> list[Path]:
     """The bundles of the stage, to be exchanged."""
     folder = Path(tempfile.mkdtemp(dir=lab.stage.folder))
@@ -132,4 +146,5 @@ EXPERIMENT = Experiment(
     "no error; each answer is of one version",
     run,
     on_jobs=on_jobs,
+    on_machines=on_machines,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
 
@@ -43,5 +43,6 @@ EXPERIMENT = Experiment(
     "SIGKILL a worker when half of its reply is written",
     "the torn frame is dropped, then as 1",
     run,
+    brokers=ANYWHERE,
     on_jobs=on_jobs,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.server import Server
@@ -66,5 +66,6 @@ EXPERIMENT = Experiment(
     "SIGSTOP a worker; an input on which the model loops for ever",
     "killed after the hang timeout, then as 1; the endless input is given up after 3 tries",
     run,
+    brokers=ANYWHERE,
     on_jobs=on_jobs,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.serve.chaos.experiment import Experiment
+from triptych.serve.chaos.experiment import ANYWHERE, Experiment
 from triptych.serve.chaos.lab import Lab
 
 EVERY_S = 2.0
@@ -42,5 +42,6 @@ EXPERIMENT = Experiment(
     "SIGKILL a worker in the middle of its batch, every 2 s for a minute",
     "its work is done by another; no client notices",
     run,
+    brokers=ANYWHERE,
     on_jobs=on_jobs,
 )
