@@ -62,6 +62,10 @@ class Machines(Server):
         self.machines.append(made)
         return made
 
+    def worker_pids(self) -> list[int]:
+        """The processes that are ready to work. The gateway may not have heard yet that one has died."""
+        return [pid for pid in super().worker_pids() if process.alive(pid)]
+
     def lose(self, machine: Program) -> list[int]:
         """SIGKILL a worker's root; the processes that were below it."""
         below = process.children(machine.pid)

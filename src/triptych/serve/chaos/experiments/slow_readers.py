@@ -36,14 +36,15 @@ def on_jobs(lab: Lab) -> None:
     """Somebody locks the store of jobs and results: jobs wait or are refused, direct answers do not wait."""
     store = lab.stage.store()
     server = lab.serve_jobs(store)
-    with lab.jobs(server) as jobs, lab.trial(server, strangers=True) as trial:
-        for _ in range(lab.times(1, long=10)):
-            jobs.wait_for(lab.chance.randrange(10, 40))
-            with closing(sqlite3.connect(store, isolation_level=None)) as holder:
-                holder.execute("BEGIN EXCLUSIVE")
-                trial.load.run_for(HELD_S)
-        jobs.wait_for(20)
-    lab.all_done(jobs)
+    with lab.trial(server, strangers=True) as trial:
+        with lab.jobs(server) as jobs:
+            for _ in range(lab.times(1, long=10)):
+                jobs.wait_for(lab.chance.randrange(10, 40))
+                with closing(sqlite3.connect(store, isolation_level=None)) as holder:
+                    holder.execute("BEGIN EXCLUSIVE")
+                    trial.load.run_for(HELD_S)
+            jobs.wait_for(20)
+        lab.all_done(jobs)
     lab.check("refused jobs may come again", not set(jobs.refused) - {503} and not jobs.blunt, jobs.refused)
     unaffected(lab, trial)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
+from contextlib import nullcontext
 
 from triptych.serve.chaos.experiment import Experiment
 from triptych.serve.chaos.experiments.disconnects import leave
 from triptych.serve.chaos.experiments.hostile_clients import answered, bodies
 from triptych.serve.chaos.experiments.swapped import load_anew
 from triptych.serve.chaos.faults import Fault
+from triptych.serve.chaos.jobs import JobLoad
 from triptych.serve.chaos.lab import Lab
 from triptych.serve.chaos.machines import Machines
 from triptych.serve.chaos.server import Server
@@ -30,8 +32,8 @@ def run(lab: Lab) -> None:
 def on_jobs(lab: Lab) -> None:
     """The same while workers do jobs, too: each is done in the end."""
     server = lab.serve_jobs(lab.stage.store(), HANG_TIMEOUT)
-    with lab.jobs(server, pause_s=JOB_PAUSE_S) as jobs:
-        soak(lab, server)
+    jobs = lab.jobs(server, pause_s=JOB_PAUSE_S)
+    soak(lab, server, beside=jobs)
     lab.all_done(jobs)
 
 
@@ -40,15 +42,16 @@ def on_machines(lab: Lab) -> None:
     soak(lab, lab.machines(HANG_TIMEOUT))
 
 
-def soak(lab: Lab, server: Server) -> None:
-    """Faults and load on `server` for as long as it takes."""
+def soak(lab: Lab, server: Server, beside: JobLoad | None = None) -> None:
+    """Faults and load on `server` for as long as it takes, with jobs `beside` them."""
     done: Counter[str] = Counter()
     with lab.trial(server, connections=CONNECTIONS, pause_s=PAUSE_S, strangers=True) as trial:
         trial.watch.expect(None)  # both workers may be gone for a moment
         storm, until_s = Storm(lab, server, trial), time.monotonic() + SOAK_S
-        while time.monotonic() < until_s:
-            done[storm.strike()] += 1
-            trial.load.run_for(FAULT_EVERY_S)
+        with beside or nullcontext():
+            while time.monotonic() < until_s:
+                done[storm.strike()] += 1
+                trial.load.run_for(FAULT_EVERY_S)
         lab.all_back(server)
         trial.watch.expect(True)
         trial.load.run_for(5.0)
