@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from triptych.bundle.manifest import Calibration, GraphRecord, Manifest
+
+SHOWN_SIZES = (1, 100, 1000)  # batches; `--json` has all that were measured
 
 
 def inspect(
@@ -84,16 +87,22 @@ def calibration_table(calibration: Calibration) -> Table:
     table.add_column("ms, by batch size")
     for found in calibration.measurements:
         quality = found.quality
-        times = [f"{size}: {seconds * 1000:.2g}" for size, seconds in found.latency_s.items()]
+        shown = sorted({nearest_size(found.latency_s, wanted) for wanted in SHOWN_SIZES} - {0})
+        times = [f"{size}: {found.latency_s[size] * 1000:.2g}" for size in shown]
         table.add_row(
             found.graph,
             found.engine,
             found.precision,
             f"{found.max_abs_error:.2g}",
             "" if quality is None else f"{quality.value:.2g} of {quality.limit:.2g} {quality.measure}",
-            f"refused: {found.refused}" if found.refused else ", ".join(times),
+            f"refused: {found.refused}" if found.refused else "\n".join(times),
         )
     return table
+
+
+def nearest_size(measured: Mapping[int, float], wanted: int) -> int:
+    """The batch size that was measured and is nearest to `wanted`; 0 if none was."""
+    return min(measured, key=lambda size: abs(size - wanted), default=0)
 
 
 def files(manifest: Manifest) -> Table:
