@@ -41,8 +41,10 @@ fmt: setup  ## format and fix
 	$(BIN)/ruff check --fix src tests examples native
 	$(BIN)/ruff format src tests examples native
 
-bench: setup  ## every performance claim, measured beside its reference
-	$(BIN)/triptych bench
+bench: setup system  ## every performance claim, measured beside its reference; its table goes into docs/performance.md
+	@mkdir -p runs
+	$(BIN)/triptych bench --json > runs/bench.json
+	$(BIN)/python -m triptych.bench.page runs/bench.json docs/performance.md
 
 chaos: setup system  ## every fault experiment, the long way; its table goes into docs/reliability.md
 	@mkdir -p runs

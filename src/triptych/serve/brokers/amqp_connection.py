@@ -6,7 +6,8 @@ import asyncio
 import math
 import os
 import random
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
@@ -176,7 +177,7 @@ class AmqpConnection:
     async def stop_consuming(self) -> None:
         """Take no more messages; those that are here can still be acknowledged."""
         for consumer in self._consumers.values():
-            with suppress(*ERRORS):
+            with suppress(*ERRORS), closing_is_an_error():
                 await consumer.stop()
 
     async def acknowledge(self, queue: str, tag: int, *, multiple: bool) -> None:
@@ -206,11 +207,10 @@ class AmqpConnection:
                 )
                 if done:
                     return why(next(iter(done)))
-                if not await self.is_blocked():  # a blocked publisher's canary cannot come
-                    await self._check()
-        except (*ERRORS, asyncio.CancelledError) as error:
-            if was_asked_to_stop():
-                raise
+                with closing_is_an_error():
+                    if not await self.is_blocked():  # a blocked publisher's canary cannot come
+                        await self._check()
+        except Exception as error:  # whatever it is: another connection may do
             return str(error) or f"no message came through within {self.options.check_s:g} s"
         finally:
             for end in ends:
@@ -300,6 +300,17 @@ def was_asked_to_stop() -> bool:
     """Whether the task that runs is being cancelled; aiormq cancels what waits on a channel that closes."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+@contextmanager
+def closing_is_an_error() -> Iterator[None]:
+    """What aiormq cancels because a channel closes has failed: whoever waits for it goes on."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if was_asked_to_stop():
+            raise
+        raise ChannelInvalidStateError("the connection ended meanwhile") from error
 
 
 def why(end: asyncio.Future[object]) -> str:

@@ -22,6 +22,7 @@ from triptych.serve.brokers.amqp_connection import (
     ERRORS,
     AmqpConnection,
     Properties,
+    closing_is_an_error,
     was_asked_to_stop,
 )
 from triptych.serve.brokers.amqp_consumer import Consumption
@@ -168,11 +169,13 @@ class AmqpLink:
 
         Raises: one of `ERRORS` if the connection is gone, and the tag with it.
         """
-        await self._connected().acknowledge(queue, tag, multiple=multiple)
+        with closing_is_an_error():
+            await self._connected().acknowledge(queue, tag, multiple=multiple)
 
     async def give_back(self, queue: str, tag: int, *, requeue: bool = True) -> None:
         """Hand a message back, or, without `requeue`, to the dead letters; raises what `acknowledge` does."""
-        await self._connected().give_back(queue, tag, requeue=requeue)
+        with closing_is_an_error():
+            await self._connected().give_back(queue, tag, requeue=requeue)
 
     async def stop_consuming(self) -> None:
         """Take no more messages; those that are here can still be acknowledged."""
@@ -189,16 +192,15 @@ class AmqpLink:
         failures = ups = 0
         while True:
             try:
-                async with asyncio.timeout(self.options.connect_timeout_s):
-                    connection = await self._connect()
-            except (Exception, asyncio.CancelledError) as error:  # whatever it is: the next try may succeed
-                if was_asked_to_stop():
-                    raise
-                self._why = reason = self._explain(error)
+                with closing_is_an_error():
+                    async with asyncio.timeout(self.options.connect_timeout_s):
+                        connection = await self._connect()
+            except Exception as error:  # whatever it is: the next try may succeed
+                self._why = reason = str(error) or f"no answer within {self.options.connect_timeout_s:g} s"
                 await self._drop()
                 pause_s = pause(failures, self.options)
                 failures += 1
-                unknown = None if isinstance(error, (*ERRORS, asyncio.CancelledError)) else error
+                unknown = None if isinstance(error, ERRORS) else error
                 log.error(
                     "RabbitMQ at %s: %s; next try in %.1f s", self.where, reason, pause_s, exc_info=unknown
                 )
@@ -217,12 +219,6 @@ class AmqpLink:
             log.error("RabbitMQ at %s: lost: %s", self.where, self._why)
             await self._drop()
             self._on_lost()
-
-    def _explain(self, error: BaseException) -> str:
-        """Why a try has failed, in words."""
-        if isinstance(error, TimeoutError):
-            return str(error) or f"no answer within {self.options.connect_timeout_s:g} s"
-        return str(error) or f"the connection ended while it was set up ({type(error).__name__})"
 
     def _give_up(self, connection: AmqpConnection, reason: str) -> None:
         """A connection is no good any more: nothing more is sent over it, before `_keep` has seen to it."""

@@ -16,16 +16,16 @@ from triptych.serve.chaos.table import markdown
 BEGIN, END = "<!-- generated: from here on by `make chaos` -->", "<!-- generated: until here -->"
 
 
-def replace(page: str, generated: str) -> str:
+def replace(page: str, generated: str, begin: str = BEGIN) -> str:
     """`page` with what stands between its two marks replaced.
 
     Raises: DataError unless it has both marks.
     """
-    before, begin, rest = page.partition(BEGIN)
+    before, found, rest = page.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataError("has no marks", where="page", valid=f"{BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{generated}\n{END}{after}"
+    if not found or not end:
+        raise DataError("has no marks", where="page", valid=f"{begin} and {END}")
+    return f"{before}{begin}\n\n{generated}\n{END}{after}"
 
 
 def catalogue() -> str:
