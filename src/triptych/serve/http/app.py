@@ -74,7 +74,9 @@ class App:
                 self._check_token(exchange)
             route, parts = self._router.find(exchange.method, exchange.path)
             exchange.read_deadline()
-            if route.at_once and self._is_refused(exchange, parts):
+            if route.at_once and parts.get("name") in self.gateway.catalog:
+                exchange.about(parts["name"])
+            if route.at_once and self._is_refused(exchange):
                 return
             if route.at_once and not exchange.is_whole:
                 answering: Awaitable[None] | None = when_whole(route, exchange, parts)
@@ -89,13 +91,11 @@ class App:
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
-    def _is_refused(self, exchange: Exchange, parts: dict[str, str]) -> bool:
+    def _is_refused(self, exchange: Exchange) -> bool:
         """Refuse work there would be no time for; by its header alone, whatever its body is."""
         error = self.gateway.overload(exchange.deadline_s)
         if error is None:
             return False
-        if parts.get("name") in self.gateway.catalog:
-            exchange.about(parts["name"])
         exchange.refuse(error)
         return True
 
