@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +12,11 @@ import msgspec
 import pytest
 
 from triptych.errors import ConfigError
+from triptych.serve.chaos import process
 from triptych.serve.chaos.experiments import EXPERIMENTS
 from triptych.serve.chaos.outcome import Figure
 from triptych.serve.chaos.page import BEGIN, END, catalogue, replace
+from triptych.serve.chaos.program import wait_until
 from triptych.serve.chaos.session import BROKERS, Plan, Report
 from triptych.serve.chaos.stage import Stage
 from triptych.serve.chaos.table import markdown
@@ -31,6 +36,18 @@ def test_nothing_is_lost(stage_of: Callable[[str], Stage], broker: str, number: 
     outcome = EXPERIMENTS[number].perform(stage_of(broker), seed=0)
     assert outcome.failures() == []
     assert outcome.checks or outcome.invariants
+
+
+def test_a_session_that_is_told_to_end_while_it_starts_leaves_no_server_behind(
+    stage_of: Callable[[str], Stage],
+) -> None:
+    bundles = [word for bundle in stage_of("memory").bundles for word in ("--bundle", str(bundle))]
+    session = subprocess.Popen([sys.executable, "-m", "triptych", "chaos", "--experiment", "5", *bundles])
+    below = wait_until(lambda: process.children(session.pid), timeout_s=60.0) or []
+    session.terminate()
+    assert session.wait(60) == 128 + signal.SIGTERM
+    assert below
+    assert process.wait_gone(below, 1.0) == []
 
 
 def test_an_unknown_experiment_or_broker_is_refused() -> None:

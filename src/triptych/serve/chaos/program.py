@@ -98,7 +98,11 @@ class Program:
 
     def __enter__(self) -> Self:
         self.start()
-        self.until_up()
+        try:
+            self.until_up()
+        except BaseException:  # also when this process is asked to end
+            self.kill()
+            raise
         return self
 
     def start(self) -> None:
@@ -122,7 +126,6 @@ class Program:
         with self._spoke:
             self._spoke.wait_for(lambda: bool(self.said) or self._is_silent, START_TIMEOUT_S)
         if not self.said:
-            self._process.kill()
             raise ServeError(
                 "did not get ready", where=f"triptych {self.command[0]}", remedy=f"see {self.log}"
             )

@@ -178,6 +178,13 @@ class Stage:
         (self.folder / fault.name).touch()
 
     def __enter__(self) -> Stage:
+        with ExitStack() as entering:
+            entering.push(self.__exit__)
+            self.reference = self._calm_answers()
+            entering.pop_all()
+        return self
+
+    def _calm_answers(self) -> dict[int, str]:
         calm = run_load(self.shared(), [*self.requests, *self.slow])
         if calm.errors:
             raise ConfigError(
@@ -185,8 +192,7 @@ class Stage:
                 where="--bundle",
                 remedy=f"see {self.folder}",
             )
-        self.reference = {answer.number: answer.digest for answer in calm.answers}
-        return self
+        return {answer.number: answer.digest for answer in calm.answers}
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
