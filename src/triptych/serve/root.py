@@ -148,12 +148,15 @@ class Root:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         loop.remove_reader(read)
         os.close(read)
-        stopping.cancel()
         if answered.done() and answered.result():
+            stopping.cancel()
             return True
-        if not self._stop.is_set():
+        if not stopping.done():
             end = await self._node.wait()
-            if not self._stop.is_set():  # else it was a signal to the whole group that ended the node
+            # a signal to the whole group may have ended the node, and be seen here a moment later
+            asked, _ = await asyncio.wait([stopping], timeout=SAME_SIGNAL_S)
+            if not asked:
+                stopping.cancel()
                 raise ServeError(
                     f"it did not start ({end.reason})", where="node", remedy="the lines above say why"
                 )
