@@ -395,6 +395,21 @@ async def test_publishers_that_are_blocked_are_refused_in_time(rabbitmq):
         working.cancel()
 
 
+async def test_a_queue_without_a_leader_that_a_gateway_left_keeps_nobody_from_connecting(rabbitmq):
+    prefix = f"test-{secrets.token_hex(4)}"
+    connection = await aio_pika.connect(rabbitmq.url)
+    channel = await (await connection.channel()).get_underlay_channel()
+    await channel.exchange_declare(f"{prefix}.gateways", exchange_type="fanout", durable=True)
+    await channel.queue_declare(prefix, durable=True, arguments={"x-queue-type": "quorum"})
+    await channel.queue_bind(prefix, f"{prefix}.gateways")
+    await connection.close()
+    member = f"{{'%2F_{prefix}', node()}}"
+    await asyncio.to_thread(rabbitmq.control, "eval", f"ra:stop_server(quorum_queues, {member}).")
+    source = await RabbitSource(rabbitmq.url, rabbit=RabbitOptions(prefix=prefix)).start()
+    await source.link.wait_up(8.0)  # it has made the queue of jobs, and told all gateways
+    await source.close()
+
+
 async def test_a_try_that_the_library_cancels_or_that_fails_in_an_unknown_way_is_not_the_last(rabbitmq):
     failures = [asyncio.CancelledError(), KeyError("unknown")]
 

@@ -17,6 +17,7 @@ from aiormq.exceptions import (
     AMQPError,
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
+    DeliveryError,
 )
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
@@ -27,6 +28,7 @@ from triptych.serve.brokers.options import RabbitOptions
 
 ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
 CLOSE_S = RENEW_S = 1.0
+TOLD_S = 2.0  # by then it has been confirmed, if it ever is
 GONE_S = 0.5  # see `AmqpConnection.declare_queue`
 NO_LEADER = (
     "`{0}` is there, but does not answer who wants to consume from it: it has no leader. Either too few nodes"
@@ -116,8 +118,16 @@ class AmqpConnection:
         await self._control.queue_bind(queue, exchange, routing_key)
 
     async def tell(self, exchange: str, properties: Properties) -> None:
-        """Send an empty message, while the connection is not proven yet."""
-        await self._control.basic_publish(b"", exchange=exchange, properties=properties, wait=False)
+        """Send an empty message, while the connection is not proven yet.
+
+        A queue that it comes to may have no leader: that of a gateway which is gone, made right before
+        RabbitMQ was killed. Then it is refused, or never confirmed, but the others have it; and RabbitMQ 3.10
+        does nothing more on that channel, so it has one of its own.
+        """
+        channel = await self._open_channel()
+        with suppress(TimeoutError, DeliveryError):
+            async with asyncio.timeout(TOLD_S):
+                await channel.basic_publish(b"", exchange=exchange, properties=properties, wait=False)
 
     async def publish(
         self, body: bytes, properties: Properties, *, routing_key: str, exchange: str, confirm: bool
