@@ -39,7 +39,7 @@ class RequestReader:
         self.reading: Exchange | None = None
         self._gateway, self._client, self._on_request = gateway, client, on_request
         self._parser = httptools.HttpRequestParser(self)
-        self._flaw = "is not HTTP/1.1"
+        self._status, self._flaw = 400, "is not HTTP/1.1"
         self._unused = 0  # bytes that came since a header, a body, or a part of one was whole
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
@@ -56,7 +56,7 @@ class RequestReader:
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            raise NoRequest(400, self._flaw) from error
+            raise NoRequest(self._status, self._flaw) from error
         if self._unused > MAX_HEADER_BYTES:
             raise NoRequest(431, TOO_LONG)
 
@@ -99,6 +99,9 @@ class RequestReader:
             if method == "CONNECT":
                 self._refuse("asks for a tunnel")
             return  # it is read once more, without that
+        if self._unused > MAX_HEADER_BYTES and self._size_bytes() > MAX_HEADER_BYTES:
+            self._status = 431
+            self._refuse(TOO_LONG)
         self.begun, self._unused = False, 0
         version = parser.get_http_version()
         if flaw := flaw_of(version, self._headers):
@@ -121,6 +124,10 @@ class RequestReader:
             self._unused = 0
             exchange, self.reading = self.reading, None
             exchange.feed_end()
+
+    def _size_bytes(self) -> int:
+        """Of the header, which may have come with a body behind it."""
+        return len(self._url) + sum(len(name) + len(value) for name, value in self._headers.items())
 
     def _refuse(self, flaw: str) -> NoReturn:
         """End the parser's run: what it has read is no request."""
