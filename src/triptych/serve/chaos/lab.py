@@ -177,6 +177,11 @@ class Lab:
         os.kill(pid, number)
         return Blow(pid, at_s, past)
 
+    def replaces(self, server: Server, number: int = signal.SIGKILL, *, after_s: float = 0.0) -> None:
+        """Send a signal to a random worker, and check that another takes its place; see `recovers`."""
+        blow = self.strike(server, self.chance.choice(server.worker_pids()), number)
+        self.check(f"pid {blow.pid} is replaced", self.recovers(server, blow, after_s=after_s))
+
     def recovers(self, server: Server, blow: Blow, *, after_s: float = 0.0) -> bool:
         """Wait until the server has seen the death and has another worker ready in its place.
 

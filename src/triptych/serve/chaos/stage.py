@@ -106,7 +106,8 @@ class Stage:
             jobs: the file that keeps them, or `memory`.
         """
         if self.broker == MACHINES:
-            return self.machines(*settings, sabotage=sabotage)
+            assert jobs == MEMORY  # a gateway's jobs are another lane
+            return self.machines(*settings, sabotage=sabotage, bundles=bundles)
         self._started += 1
         return Server(
             self.bundles if bundles is None else bundles,
@@ -116,7 +117,13 @@ class Stage:
             environment=self.environment(sabotage),
         )
 
-    def machines(self, *settings: str, sabotage: str = "", port: int | None = None) -> Machines:
+    def machines(
+        self,
+        *settings: str,
+        sabotage: str = "",
+        bundles: Sequence[Path] | None = None,
+        port: int | None = None,
+    ) -> Machines:
         """A gateway and its workers, to be entered: nobody else is on their virtual host of RabbitMQ.
 
         Args:
@@ -126,7 +133,7 @@ class Stage:
         host = f"machines-{self._started}"
         self.rabbit().add_host(host)
         return Machines(
-            self.bundles,
+            self.bundles if bundles is None else bundles,
             broker=url_of(port or self.rabbit().port) + host,
             workers=WORKERS,
             log=self.folder / f"serve-{self._started}.log",

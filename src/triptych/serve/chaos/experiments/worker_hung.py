@@ -19,9 +19,7 @@ def run(lab: Lab) -> None:
     with lab.trial(server) as trial:
         for _ in range(lab.times(1, long=5)):
             trial.load.wait_for(lab.chance.randrange(20, 80))
-            blow = lab.strike(server, lab.chance.choice(server.worker_pids()), signal.SIGSTOP)
-            replaced = lab.recovers(server, blow, after_s=HANG_TIMEOUT_S)
-            lab.check(f"stopped pid {blow.pid} is replaced", replaced)
+            lab.replaces(server, signal.SIGSTOP, after_s=HANG_TIMEOUT_S)
         past = len(server.events)
         trial.watch.expect(None)  # both workers may be busy with it, or gone, for a moment
         answer = trial.ask(lab.harmful(Fault.LOOP, timeout_s=20.0))
@@ -40,9 +38,7 @@ def on_jobs(lab: Lab) -> None:
     with lab.jobs(server) as jobs:
         for _ in range(lab.times(1, long=5)):
             jobs.wait_for(lab.chance.randrange(10, 40))
-            blow = lab.strike(server, lab.chance.choice(server.worker_pids()), signal.SIGSTOP)
-            replaced = lab.recovers(server, blow, after_s=HANG_TIMEOUT_S)
-            lab.check(f"stopped pid {blow.pid} is replaced", replaced)
+            lab.replaces(server, signal.SIGSTOP, after_s=HANG_TIMEOUT_S)
         past = len(server.events)
         lab.hand_in(jobs, Fault.LOOP)
     lab.ends(jobs, Fault.LOOP, "dead")

@@ -15,8 +15,7 @@ def run(lab: Lab) -> None:
     with lab.trial(server) as trial:
         for _ in range(kills):
             trial.load.wait_for(lab.chance.randrange(20, 80))
-            blow = lab.strike(server, lab.chance.choice(server.worker_pids()))
-            lab.check(f"pid {blow.pid} is replaced", lab.recovers(server, blow))
+            lab.replaces(server)
             if not lab.quick:
                 trial.load.run_for(EVERY_S - (lab.recovery_s or 0.0))
         trial.load.wait_for(40)
@@ -30,8 +29,7 @@ def on_jobs(lab: Lab) -> None:
     with lab.jobs(server) as jobs:
         for _ in range(lab.times(2, long=10)):
             jobs.wait_for(lab.chance.randrange(10, 40))
-            blow = lab.strike(server, lab.chance.choice(server.worker_pids()))
-            lab.check(f"pid {blow.pid} is replaced", lab.recovers(server, blow))
+            lab.replaces(server)
         jobs.wait_for(20)
     lab.all_done(jobs)
     lab.deaths_in_time()
