@@ -111,7 +111,6 @@ def infer(exchange: Exchange, name: str, version: str = "") -> Awaitable[None] |
     `sample`, whose parameters are those of `/v1/models/{model}/sample`; `text_input` is a prompt, whose
     parameters are those of `/v1/completions`.
     """
-    exchange.about(exchange.gateway.catalog.known(name).name)
     model = find(exchange, name, version)
     body, binary = read_body(exchange)
     read_timeout(exchange, body.parameters)
