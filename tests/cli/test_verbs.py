@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,8 @@ def test_inspect_shows_what_the_manifest_says(triptych: Run, bundles: Path) -> N
     code, out, _ = triptych("inspect", bundles / "images")
     assert code == 0
     assert "decode" in out
+    assert {" 1: ", "100: ", "1024: "} <= set(re.findall(r"(?: 1|\b\d{2,}): ", out))
+    assert "256: " not in out  # of all the batch sizes that were measured
     assert "every byte is as it was written" in out
 
 

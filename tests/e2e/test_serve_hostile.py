@@ -273,11 +273,14 @@ def test_clients_that_hold_every_descriptor_keep_nobody_out_and_no_worker_from_i
         connection.close()
 
 
-def test_a_slow_body_is_refused(served) -> None:
+def test_a_slow_body_is_refused_and_counted_under_its_model(served) -> None:
+    counted = 'requests_total{code="408",model="vae"}'
+    assert counted not in served.client.get("/metrics").text
     head = post(SAMPLE, b"", b"Request-Timeout: 0.3").replace(b"Content-Length: 0", b"Content-Length: 9")
     with connect(served) as connection:
         connection.sendall(head + b'{"n"')
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 408 ")
+    assert f"{counted} 1.0" in served.client.get("/metrics").text
 
 
 def test_a_reader_that_never_reads_is_cut_off_and_others_keep_their_pace(start) -> None:

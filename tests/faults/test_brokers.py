@@ -14,9 +14,10 @@ from contextlib import asynccontextmanager, closing, suppress
 
 import aio_pika
 import pytest
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity
 
 from triptych.errors import BrokerUnavailable, ConfigError, StorageFull, StoreDamaged, TriptychError
+from triptych.serve.brokers.amqp_connection import closing_is_an_error
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
@@ -406,8 +407,25 @@ async def test_a_queue_without_a_leader_that_a_gateway_left_keeps_nobody_from_co
     member = f"{{'%2F_{prefix}', node()}}"
     await asyncio.to_thread(rabbitmq.control, "eval", f"ra:stop_server(quorum_queues, {member}).")
     source = await RabbitSource(rabbitmq.url, rabbit=RabbitOptions(prefix=prefix)).start()
-    await source.link.wait_up(8.0)  # it has made the queue of jobs, and told all gateways
+    await source.link.wait_up(8.0)  # it has told all gateways, but for the one that cannot be told
+    assert source.link.is_up
+    assert [f"{prefix}.jobs"] in await asyncio.to_thread(rabbitmq.queues)
     await source.close()
+
+
+async def test_what_the_library_cancels_is_an_error_and_who_is_asked_to_stop_stops():
+    with pytest.raises(ChannelInvalidStateError), closing_is_an_error():
+        raise asyncio.CancelledError
+
+    async def wait():
+        with closing_is_an_error():
+            await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_a_try_that_the_library_cancels_or_that_fails_in_an_unknown_way_is_not_the_last(rabbitmq):

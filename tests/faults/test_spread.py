@@ -279,6 +279,14 @@ async def test_rabbitmq_goes_away_under_load_and_every_accepted_request_is_answe
         await until(lambda: answered[0] > before + 50)
 
 
+async def test_a_gateway_that_starts_has_heard_of_the_workers_that_are_there(spread):
+    worker, _ = await spread.work()
+    fleet = RemoteFleet(spread.line.url, lambda _: None, listen_s=20.0)
+    await fleet.start()
+    assert list(fleet.machines._machines) == [worker.id]
+    await fleet.stop("brutal_kill")
+
+
 async def test_new_requests_are_refused_once_rabbitmq_has_been_away_for_long(spread, monkeypatch):
     await spread.work()
     catalog = spread.fleet.generation.catalog
