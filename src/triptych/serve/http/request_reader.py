@@ -43,16 +43,14 @@ class RequestReader:
         self._unused = 0  # bytes that came since a header, a body, or a part of one was whole
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Read on.
 
         Raises: NoRequest; what comes later cannot be read either.
         """
-        begins = self.reading is None and not self._unused
         self._unused += len(data)
-        if begins and data.find(b"\r\n\r\n") > MAX_HEADER_BYTES:
-            raise NoRequest(431, TOO_LONG)
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
@@ -77,15 +75,17 @@ class RequestReader:
     def on_message_begin(self) -> None:
         """A header begins to arrive."""
         self.begun = True
-        self._url, self._headers = b"", {}
+        self._url, self._headers, self._header_bytes = b"", {}, 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the request's target."""
         self._url += url
+        self._header_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field; those behind the body are not read."""
         if self.begun:
+            self._header_bytes += len(name) + len(value) + 4  # ": " and the end of the line
             name = name.lower()
             if name == HOST and HOST in self._headers:
                 self._refuse("has two Hosts")
@@ -99,7 +99,7 @@ class RequestReader:
             if method == "CONNECT":
                 self._refuse("asks for a tunnel")
             return  # it is read once more, without that
-        if self._unused > MAX_HEADER_BYTES and self._size_bytes() > MAX_HEADER_BYTES:
+        if self._header_bytes > MAX_HEADER_BYTES:
             self._status = 431
             self._refuse(TOO_LONG)
         self.begun, self._unused = False, 0
@@ -124,10 +124,6 @@ class RequestReader:
             self._unused = 0
             exchange, self.reading = self.reading, None
             exchange.feed_end()
-
-    def _size_bytes(self) -> int:
-        """Of the header, which may have come with a body behind it."""
-        return len(self._url) + sum(len(name) + len(value) for name, value in self._headers.items())
 
     def _refuse(self, flaw: str) -> NoReturn:
         """End the parser's run: what it has read is no request."""
