@@ -179,7 +179,11 @@ class Lab:
 
     def replaces(self, server: Server, number: int = signal.SIGKILL, *, after_s: float = 0.0) -> None:
         """Send a signal to a random worker, and check that another takes its place; see `recovers`."""
-        blow = self.strike(server, self.chance.choice(server.worker_pids()), number)
+        pids = self.wait_until(server.worker_pids)  # a gateway hears of new ones within a second
+        if not pids:
+            self.check("there is a worker to strike", False, server.workers())
+            return
+        blow = self.strike(server, self.chance.choice(pids), number)
         self.check(f"pid {blow.pid} is replaced", self.recovers(server, blow, after_s=after_s))
 
     def recovers(self, server: Server, blow: Blow, *, after_s: float = 0.0) -> bool:

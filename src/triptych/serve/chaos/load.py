@@ -231,7 +231,7 @@ def reaches(connection: http.client.HTTPConnection) -> bool:
     if connection.sock is None:
         try:
             connection.connect()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # reset: the listener went while it was made
             return False
     return True
 
