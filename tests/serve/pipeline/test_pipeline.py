@@ -215,6 +215,24 @@ async def test_a_lone_message_is_tried_max_deliveries_times():
         assert message.metadata["redelivered"]
 
 
+async def test_work_that_waited_for_another_worker_is_no_measure_of_the_time_that_work_takes():
+    class Bereaved(Doubler):
+        async def handle_batch(self, batcher, messages, info):
+            if not self.batches:
+                self.batches.append([])
+                raise WorkerDied("dead")
+            if len(self.batches) == 1:
+                await asyncio.sleep(0.5)  # nobody is there to take it
+            await super().handle_batch(batcher, messages, info)
+
+    async with running(Bereaved()) as (_, producer):
+        assert results([await test_message(producer, 0)]) == [0]
+        deadline_s = asyncio.get_running_loop().time() + 10.0
+        assert results(await test_batch(producer, range(32), deadline_s=deadline_s)) == [
+            2 * n for n in range(32)
+        ]
+
+
 async def test_a_refusal_is_not_tried_again():
     class Full(Doubler):
         async def handle_batch(self, batcher, messages, info):

@@ -79,7 +79,8 @@ class BatchProcessor:
                 raise
             self._fail(messages, error)
         else:
-            self._batcher.note(info.rows, loop.time() - began_s)
+            if all(message.deliveries == 1 for message in messages):  # else it may have waited for a worker
+                self._batcher.note(info.rows, loop.time() - began_s)
             self._finish(messages)
 
     async def _after_exception(self, messages: list[Message], error: Exception) -> None:

@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Hashable
 
 from triptych.errors import DeadlineExceeded
+from triptych.serve.pipeline.batch_times import BatchTimes
 from triptych.serve.pipeline.handler import BatchInfo, EmitReason
 from triptych.serve.pipeline.ledger import Ledger
 from triptych.serve.pipeline.message import Message, rows_of
 from triptych.serve.pipeline.options import BatcherOptions
-
-SLOWER = 1.05  # how much slower than the fastest batch the next one may be, and be the measure
 
 
 class Group:
@@ -51,7 +50,7 @@ class Batcher:
         self.draining = False
         self._ledger = ledger
         self._inbox: deque[Message] = deque()
-        self._row_s = 0.0  # what a row took in the fastest of the last batches
+        self._times = BatchTimes()
         self._rows = 0  # in the inbox and in groups
         self._open: dict[Hashable, Group] = {}  # in the order of their first message
         self._ready: deque[Group] = deque()  # full or due, in the order they became so
@@ -112,7 +111,7 @@ class Batcher:
 
     def note(self, rows: int, elapsed_s: float) -> None:
         """A batch of so many rows took so long."""
-        self._row_s = min(elapsed_s / rows, self._row_s * SLOWER if self._row_s else math.inf)
+        self._times.note(rows, elapsed_s)
 
     def _leave_out_doomed(self, messages: list[Message]) -> list[Message]:
         """Fail those that would expire while the batch is computed, the first to expire first, until all that
@@ -121,7 +120,7 @@ class Batcher:
         now_s, rows = asyncio.get_running_loop().time(), rows_of(messages)
         doomed: list[Message] = []
         for message in sorted(messages, key=lambda m: math.inf if m.deadline_s is None else m.deadline_s):
-            enough = message.deadline_s is None or message.deadline_s > now_s + rows * self._row_s
+            enough = message.deadline_s is None or message.deadline_s > now_s + self._times.of(rows)
             if enough or len(doomed) == len(messages) - 1:
                 break
             rows -= message.rows
