@@ -6,11 +6,9 @@ import hashlib
 import http.client
 import itertools
 import json
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from triptych.serve.chaos.server import Server
@@ -107,8 +105,7 @@ def ask(connection: http.client.HTTPConnection, request: Request) -> Answer:
     if request.timeout_s is not None:
         headers["Request-Timeout"] = f"{request.timeout_s:g}"
     try:
-        with in_one_piece(connection):
-            connection.request("POST", request.path, request.body, headers)
+        connection.request("POST", request.path, request.body, headers)
         response = connection.getresponse()
         body = response.read()
         status = response.status
@@ -134,18 +131,6 @@ def ask(connection: http.client.HTTPConnection, request: Request) -> Answer:
         echoed,
         request.timeout_s,
     )
-
-
-@contextmanager
-def in_one_piece(connection: http.client.HTTPConnection) -> Iterator[None]:
-    """The kernel holds back what is sent until all of it is there: `http.client` sends a body behind its
-    header, and a busy client may be interrupted between them.
-    """
-    if connection.sock is None:
-        connection.connect()
-    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-    yield
-    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 class Load:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from triptych.serve.chaos import process
+from triptych.serve.chaos.connection import Connection
 from triptych.serve.chaos.program import Program, wait_until
 
 URL = re.compile(r"https?://[\w.\-\[\]:]*:\d+")
@@ -47,7 +48,7 @@ class Server(Program):
     def connect(self, timeout_s: float = 30.0) -> http.client.HTTPConnection:
         """A new keep-alive connection."""
         url = urlsplit(self.address)
-        return http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout_s)
+        return Connection(url.hostname or "", url.port, timeout=timeout_s)
 
     def fetch(self, path: str, *, timeout_s: float = 30.0) -> tuple[int, bytes]:
         """Status and body of a GET."""
