@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import triptych
-from triptych.errors import InputError
+from triptych.errors import BundleError, InputError
 from triptych.infer import GenerationRequest
 
 BLOCK = 16
@@ -281,3 +281,41 @@ def test_sequences_join_in_order_and_take_a_token_each_in_turn(text):
     first = [next(number for number, step in enumerate(steps) if id in step) for id in ids]
     assert first == sorted(first)
     assert sum(step.count(ids[5]) for step in steps) == 4
+
+
+@pytest.mark.parametrize("fault", ["its prompt cannot be read", "its prompt cannot be scored", "no numbers"])
+def test_a_sequence_that_fails_ends_alone(text, fault, monkeypatch):
+    plain = {"max_tokens": 2 * BLOCK, "seed": 5}
+    expected = text.generate("ab", **plain)
+    loop = text.decode_loop(3)
+    innocent = loop.add(GenerationRequest(prompt="ab", **plain))
+    made = [event for _ in range(3) for event in loop.step()]
+    echo = fault == "its prompt cannot be scored"
+    guilty = loop.add(GenerationRequest(prompt="ba", echo=echo, logprobs=echo, max_tokens=9))
+    other = loop.add(GenerationRequest(prompt="ab", **plain))
+    read = loop._prefixes.read
+
+    def read_badly(row, tokens):
+        if row != 1 or list(tokens) != text.tokenizer.encode("ba"):
+            return read(row, tokens)
+        if fault == "no numbers":
+            return np.full_like(read(row, tokens), np.nan)
+        raise MemoryError
+
+    def score(_):
+        raise MemoryError
+
+    monkeypatch.setattr(loop._prefixes, "read", read_badly)
+    monkeypatch.setattr(loop, "_score", score)
+    while len(loop):
+        made += loop.step()
+    for id in (innocent, other):
+        assert [event.token_id for event in made if event.id == id] == expected.token_ids
+    (event,) = [event for event in made if event.id == guilty]
+    assert isinstance(event.error, BundleError if fault == "no numbers" else MemoryError)
+
+
+def test_whoever_asks_for_one_text_gets_the_error_it_failed_of(text, monkeypatch):
+    monkeypatch.setattr(type(text), "_score", lambda _, tokens: np.zeros((1, 1))[tokens])
+    with pytest.raises(IndexError):
+        text.generate("ab", echo=True, logprobs=True, max_tokens=1)

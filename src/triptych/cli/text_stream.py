@@ -27,6 +27,8 @@ def texts(engine: Engine, n: int, seed: int, settings: Mapping[str, Any]) -> Ite
             held[loop.add(GenerationRequest(seed=seed, index=added, **settings))] = [settings["prompt"]]
             added += 1
         for event in loop.step():
+            if event.error is not None:
+                raise event.error
             held[event.id].append(event.text)
             if event.finish_reason is not None:
                 done.add(event.id)

@@ -2,19 +2,22 @@
 
 A new prompt is read alone; then all sequences at hand take each step together, one token each. A sequence
 gets exactly the tokens it would get alone: its noise is its own, its cache row is its own, and steps run only
-in batch sizes at which a row's bytes do not depend on its neighbours. Sequences join in the order they came,
-and none takes a second token before every other has had one.
+in batch sizes at which a row's bytes do not depend on its neighbours. One that fails, because its prompt
+cannot be read or its logits are no numbers, ends alone. Sequences join in the order they came, and none takes
+a second token before every other has had one.
 
 The cache holds `block_size` positions. A prompt longer than that keeps its last `block_size` tokens. When a
 row is full, its oldest half is forgotten: the last `block_size // 2` tokens are read again, alone, and it
-goes on from there. Memory is bounded: `slots` rows, and the prompts kept for their next use.
+goes on from there. Memory is bounded: `slots` rows, the prompts kept for their next use, and the logits of
+one prompt while it is scored.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -41,7 +44,7 @@ class TokenEvent:
 
     Tokens of the prompt come first where `echo` asks for them. `logprob` is None where it was not asked for,
     and of a prompt's first token, which nothing predicts; `top` are the likeliest tokens at its place. The
-    last event has a `finish_reason`.
+    last event has a `finish_reason`, or, of a sequence that failed, an `error` and no token (-1).
     """
 
     id: int
@@ -51,6 +54,7 @@ class TokenEvent:
     finish_reason: FinishReason | None = None
     top: tuple[tuple[int, float], ...] = ()
     is_prompt: bool = False
+    error: Exception | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +70,12 @@ class Running:
     cached: int = 0
     made: int = 0
     finish_reason: FinishReason | None = None
+    has_failed: bool = False
+
+    def fail(self, error: Exception) -> TokenEvent:
+        """End it with `error`; the event that says so."""
+        self.has_failed = True
+        return TokenEvent(self.id, -1, "", error=error)
 
 
 class DecodeLoop:
@@ -129,18 +139,21 @@ class DecodeLoop:
     def step(self) -> list[TokenEvent]:
         """One token for every active sequence, after those that wait have joined.
 
-        Nothing when there is none.
+        Nothing when there is none. What fails for all at once is raised.
         """
         events: list[TokenEvent] = []
         for sequence, logits in self._logits(events):
-            events.append(self._take(sequence, logits))
+            try:
+                events.append(self._take(sequence, logits()))
+            except Exception as error:
+                events.append(sequence.fail(error))
         for row in reversed(range(len(self._active))):
-            if self._active[row].finish_reason is not None:
+            if self._active[row].finish_reason is not None or self._active[row].has_failed:
                 self._leave(row)
         return events
 
-    def _logits(self, events: list[TokenEvent]) -> Iterator[tuple[Running, Array]]:
-        """The next token's logits for each active sequence.
+    def _logits(self, events: list[TokenEvent]) -> Iterator[tuple[Running, Callable[[], Array]]]:
+        """How to get the next token's logits for each active sequence.
 
         Alone where it must be read anew, else all at once. Echoes of those that join go to `events`.
         """
@@ -158,37 +171,39 @@ class DecodeLoop:
             if row in anew or row >= running:
                 read = self._decoder.prefill if row in anew else self._prefixes.read
                 sequence.cached = len(sequence.tokens)
-                yield sequence, read(row, sequence.tokens)
+                yield sequence, partial(read, row, sequence.tokens)
             else:
                 sequence.cached += 1
-                yield sequence, logits[row]
+                yield sequence, partial(logits.__getitem__, row)
 
     def _join(self, events: list[TokenEvent]) -> None:
         """Let those that wait have the free rows; who asks for an echo alone needs none."""
         while self._waiting and len(self._active) < self._decoder.slots:
             sequence = self._waiting.popleft()
             if sequence.request.echo and sequence.request.prompt:
-                events += self._echo(sequence)
+                try:
+                    events += self._echo(sequence)
+                except Exception as error:
+                    events.append(sequence.fail(error))
                 del sequence.tokens[: -self._block_size]
-            if sequence.finish_reason is None:
+            if sequence.finish_reason is None and not sequence.has_failed:
                 self._active.append(sequence)
 
     def _echo(self, sequence: Running) -> list[TokenEvent]:
         """The events of a sequence's prompt."""
         request, tokens = sequence.request, sequence.tokens
-        found = log_probabilities(self._score(tokens)) if request.logprobs else None
+        logits = self._score(tokens) if request.logprobs else None
         sequence.text, events = GrowingText(self._tokenizer, ()), []
         for place, token in enumerate(tokens):
             piece = sequence.text.push(token)
             if place == len(tokens) - 1 and not request.max_tokens:
                 piece += sequence.text.finish()
                 sequence.finish_reason = "length"
-            scored = found is not None and place > 0
-            logprob = float(found[place - 1, token]) if found is not None and scored else None
-            top = likeliest(found[place - 1], request.top_logprobs) if found is not None and scored else ()
-            events.append(
-                TokenEvent(sequence.id, token, piece, logprob, sequence.finish_reason, top, is_prompt=True)
-            )
+            event = TokenEvent(sequence.id, token, piece, None, sequence.finish_reason, is_prompt=True)
+            if logits is not None and place > 0:
+                logprob, top = scored(logits[place - 1], token, request.top_logprobs)
+                event = replace(event, logprob=logprob, top=top)
+            events.append(event)
         sequence.text.go_on(request.stop)
         return events
 
@@ -209,9 +224,8 @@ class DecodeLoop:
             sequence.finish_reason = "stop"
         if not request.logprobs:
             return TokenEvent(sequence.id, token, text, None, sequence.finish_reason)
-        found = log_probabilities(logits)
-        top = likeliest(found, request.top_logprobs)
-        return TokenEvent(sequence.id, token, text, float(found[token]), sequence.finish_reason, top)
+        logprob, top = scored(logits, token, request.top_logprobs)
+        return TokenEvent(sequence.id, token, text, logprob, sequence.finish_reason, top)
 
     def _leave(self, row: int) -> None:
         """Free a row; the last row moves into it, so that active rows stay together."""
@@ -220,6 +234,12 @@ class DecodeLoop:
             self._decoder.move(last, row)
             self._active[row] = self._active[last]
         self._active.pop()
+
+
+def scored(logits: Array, token: int, top_logprobs: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """The log-probability of a token, and the likeliest ones, after logits (V,)."""
+    found = log_probabilities(logits)
+    return float(found[token]), likeliest(found, top_logprobs)
 
 
 def prompt_tokens(tokenizer: Tokenizer, request: GenerationRequest) -> list[int]:

@@ -30,7 +30,9 @@ class Generation:
     top_logprobs: list[dict[int, float]] | None = None
 
     def add(self, event: TokenEvent) -> None:
-        """Take in the next token."""
+        """Take in the next token. Raises what the sequence failed of."""
+        if event.error is not None:
+            raise event.error
         self.text += event.text
         self.token_ids.append(event.token_id)
         self.finish_reason = event.finish_reason

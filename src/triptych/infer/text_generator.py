@@ -144,6 +144,8 @@ class TextGenerator(GraphRunner):
             made[loop.add(request)] = [sampler.start_token]
         while len(loop):
             for event in loop.step():
+                if event.error is not None:
+                    raise event.error
                 made[event.id].append(event.token_id)
         rows = [row[:length] for row in made.values()]
         return np.array(rows, dtype=spec.dtype).reshape(len(rows), *map(int, spec.shape))

@@ -141,18 +141,30 @@ class ModelHandler:
         self._readers[work.model, inner] = stream_id
 
     def step(self) -> list[StreamEvent]:
-        """One token for every open text."""
-        events = []
+        """One token for every open text; a model that fails ends its own texts alone."""
+        events: list[StreamEvent] = []
         for model, loop in self._loops.items():
-            for event in loop.step() if len(loop) else ():
-                stream_id = self._readers[model, event.id]
-                done = event.finish_reason is not None
-                length = self._streams[stream_id].prompt_tokens if done else 0
-                piece = as_piece(event, length, self._engines[model])
-                events.append(StreamEvent(stream_id, self._encode(piece), done))
-                if done:
-                    self._forget(stream_id)
+            try:
+                events += [self._event(model, event) for event in (loop.step() if len(loop) else ())]
+            except Exception as error:
+                failure = Failure.of(error)
+                for stream_id in [id for id, text in self._streams.items() if text.model == model]:
+                    self.close_stream(stream_id)
+                    events.append(StreamEvent(stream_id, done=True, failure=failure))
         return events
+
+    def _event(self, model: str, event: TokenEvent) -> StreamEvent:
+        """What the node is told of a token, or of the end of a text that failed."""
+        stream_id = self._readers[model, event.id]
+        if event.error is not None:
+            self._forget(stream_id)
+            return StreamEvent(stream_id, done=True, failure=Failure.of(event.error))
+        done = event.finish_reason is not None
+        length = self._streams[stream_id].prompt_tokens if done else 0
+        piece = as_piece(event, length, self._engines[model])
+        if done:
+            self._forget(stream_id)
+        return StreamEvent(stream_id, self._encode(piece), done)
 
     def close_stream(self, stream_id: int) -> None:
         """Free the slot of a text nobody reads any more."""
