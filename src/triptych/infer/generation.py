@@ -123,7 +123,7 @@ def best(
             found[event.id].add(event)
     choices = list(found.values())
     if made > returned:
-        start = length if request.echo else 0
+        start = length if request.echo and request.prompt else 0
         choices = sorted(choices, key=lambda choice: mean_logprob(choice, start), reverse=True)[:returned]
     for choice in choices if not request.logprobs else ():
         choice.logprobs = None
