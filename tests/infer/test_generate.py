@@ -207,6 +207,21 @@ def test_samples_begin_alike_however_many_are_asked_for(text):
     assert text.sample(3).dtype == np.int64
 
 
+def test_a_closed_stream_gives_no_more_of_a_step_that_gave_several_tokens(text):
+    stream = text.generate("abba", max_tokens=9, echo=True, stream=True)
+    pieces = iter(stream)
+    assert next(pieces) == "a"
+    stream.close()
+    assert [*pieces, *stream] == []
+    assert stream.generation.text == "a"
+
+
+def test_a_stream_goes_on_where_it_was_left(text):
+    stream = text.generate("abba", max_tokens=9, echo=True, stream=True)
+    given = next(iter(stream)) + "".join(stream)
+    assert given == stream.generation.text == text.generate("abba", max_tokens=9, echo=True).text
+
+
 def test_choices_are_those_of_their_index(text):
     choices = text.generate("ab", n=3, max_tokens=9, seed=4, index=2)
     assert choices == [text.generate("ab", max_tokens=9, seed=4, index=2 + number) for number in range(3)]
