@@ -157,6 +157,13 @@ def test_an_unknown_format_version_is_refused_with_the_known_one(by_hand, reseal
         reader.read(by_hand)
 
 
+def test_a_version_that_is_not_that_of_the_content_is_refused_with_both(by_hand, reseal):
+    version = reader.read(by_hand).manifest.version
+    reseal(by_hand, lambda document: document.update(version="0123456789ab"))
+    with pytest.raises(BundleRefused, match=rf"manifest\.json: its version is 0123456789ab, .* {version}"):
+        reader.read(by_hand)
+
+
 def test_an_unknown_field_in_the_manifest_is_refused(by_hand, reseal):
     reseal(by_hand, lambda document: document.update(surprise=1, digest=document.pop("digest")))
     with pytest.raises(BundleRefused, match="surprise"):

@@ -7,12 +7,14 @@ errors of an engine long after loading; here each is one sentence.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from triptych.bundle.manifest import (
     TOKENIZER,
+    VERSION_DIGITS,
     WEIGHTS,
     Calibration,
     CodeSampler,
@@ -37,6 +39,8 @@ def problems(manifest: Manifest) -> Iterator[str]:
     """What is wrong, one sentence each; nothing for a manifest that agrees with itself."""
     if not is_name(manifest.name):
         yield f"name is {manifest.name[:80]!r}; valid: {NAME_RULE}"
+    if not re.fullmatch(f"[0-9a-f]{{{VERSION_DIGITS}}}", manifest.version):
+        yield f"version is {manifest.version[:80]!r}; valid: {VERSION_DIGITS} lower-case hex digits"
     yield from of_tensor("sample", manifest.sample)
     yield from of_likelihood(manifest.config)
     if not all(isinstance(size, int) for size in manifest.sample.shape):

@@ -25,6 +25,7 @@ from triptych.bundle.manifest import (
     GraphRecord,
     Manifest,
     TextSampler,
+    version_of,
 )
 from triptych.bundle.weights import Extent, Weights
 from triptych.bundle.wire import external_tensors, operator_sets
@@ -106,6 +107,9 @@ def read_files(folder: Path, manifest: Manifest) -> Bundle:
             check_digest(folder / name, contents[name], manifest)
         else:
             check_digest(folder / name, folder / name, manifest)
+    if (version := version_of(manifest.graphs, manifest.files)) != manifest.version:
+        problem = f"its version is {manifest.version}, that of its content {version}"
+        raise BundleRefused(problem, where=str(folder / MANIFEST), remedy=AGAIN)
     graphs = {graph.name: contents[graph.file] for graph in manifest.graphs}
     ranges = set(weights.extents.values())
     for graph in manifest.graphs:

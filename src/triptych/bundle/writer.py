@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from triptych.bundle import digest
-from triptych.bundle.manifest import MANIFEST, WEIGHTS, FileRecord, Manifest
+from triptych.bundle.manifest import MANIFEST, FileRecord, Manifest, version_of
 from triptych.errors import ExportError
 
 
@@ -106,8 +106,7 @@ def complete(manifest: Manifest, folder: Path) -> Manifest:
         path.name: FileRecord(size_bytes=path.stat().st_size, sha256=digest.sha256_of_file(path))
         for path in sorted(folder.iterdir())
     }
-    content = [WEIGHTS, *(graph.file for graph in manifest.graphs)]
-    version = digest.sha256("".join(files[name].sha256 for name in content).encode())[:12]
+    version = version_of(manifest.graphs, files)
     return msgspec.structs.replace(manifest, files=files, version=version, digest="")
 
 
