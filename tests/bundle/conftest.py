@@ -83,9 +83,13 @@ def write_by_hand(destination: Path, weight: np.ndarray, **external: object) -> 
 
 
 def reseal_by_hand(folder, change):
-    """Change the manifest and give it a right digest again."""
+    """Change the manifest and give it a right digest again, and where it can have one, a right version."""
     document = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    before, files = document["version"], document["files"]
     change(document)
+    content = [WEIGHTS, *(graph["file"] for graph in document["graphs"])]
+    if document["version"] == before and files.keys() >= set(content):
+        document["version"] = digest.sha256("".join(files[name]["sha256"] for name in content).encode())[:12]
     document["digest"] = ""
     text = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     (folder / MANIFEST).write_bytes(digest.seal(text))

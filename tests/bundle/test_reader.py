@@ -1,7 +1,9 @@
 import os
 import shutil
+import tempfile
 import tracemalloc
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -96,6 +98,53 @@ def test_a_bundle_replaced_while_it_is_read_is_read_again(by_hand, write_bundle,
     assert (reader.read(by_hand).weights.array(*reader.read(by_hand).weights.extents.values()) == 1).all()
 
 
+@pytest.mark.parametrize("place", ["check_names", "iterdir"])
+def test_a_bundle_that_is_away_between_two_renames_is_read_again(by_hand, write_bundle, monkeypatch, place):
+    """`writer.replace` moves the earlier bundle aside, and then the new one to its place."""
+    new = write_bundle(by_hand.with_name("new"), np.ones((3, 4), np.float32))
+    owner = {"check_names": reader, "iterdir": Path}[place]
+    before = getattr(owner, place)
+
+    def move_aside(*arguments):
+        if new.exists() and by_hand.exists():
+            by_hand.rename(by_hand.with_name("old"))
+        return before(*arguments)
+
+    monkeypatch.setattr(owner, place, move_aside)
+    monkeypatch.setattr(reader, "sleep", lambda _: new.rename(by_hand))
+    weights = reader.read(by_hand).weights
+    assert (weights.array(*weights.extents.values()) == 1).all()
+
+
+def test_a_bundle_that_is_removed_while_it_is_read_is_not_found(by_hand, monkeypatch):
+    check_names = reader.check_names
+
+    def remove(folder, manifest):
+        shutil.rmtree(folder)
+        check_names(folder, manifest)
+
+    monkeypatch.setattr(reader, "check_names", remove)
+    with pytest.raises(BundleNotFound):
+        reader.read(by_hand)
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o333])
+def test_a_folder_that_may_not_be_entered_or_listed_is_refused_by_name(write_bundle, mode):
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as outside:
+        os.chmod(outside, 0o755)
+        folder = write_bundle(Path(outside) / "b", np.ones((3, 4), np.float32))
+        folder.chmod(mode)
+        if user == 0:  # who may do anything
+            os.seteuid(65_534)
+        try:
+            with pytest.raises(BundleRefused, match=rf"{folder}.*: it cannot be read \(Permission denied\)"):
+                reader.read(folder)
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+
 def test_no_folder_and_an_empty_folder_are_not_found(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere", __file__, None, 5, "x" * 5000, "\0"):
         with pytest.raises(BundleNotFound):
@@ -105,6 +154,13 @@ def test_no_folder_and_an_empty_folder_are_not_found(tmp_path):
 def test_an_unknown_format_version_is_refused_with_the_known_one(by_hand, reseal):
     reseal(by_hand, lambda document: document.update(format_version=2))
     with pytest.raises(BundleRefused, match="version 2 is unknown; valid: 1"):
+        reader.read(by_hand)
+
+
+def test_a_version_that_is_not_that_of_the_content_is_refused_with_both(by_hand, reseal):
+    version = reader.read(by_hand).manifest.version
+    reseal(by_hand, lambda document: document.update(version="0123456789ab"))
+    with pytest.raises(BundleRefused, match=rf"manifest\.json: its version is 0123456789ab, .* {version}"):
         reader.read(by_hand)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import triptych as library
+from triptych.bundle.digest import seal
 from triptych.infer import DecodeLoop, GenerationRequest
 
 Run = Callable[..., tuple[int, str, str]]
@@ -136,6 +138,27 @@ def test_inspect_shows_what_the_manifest_says(triptych: Run, bundles: Path) -> N
     assert {" 1: ", "100: ", "1024: "} <= set(re.findall(r"(?: 1|\b\d{2,}): ", out))
     assert "256: " not in out  # of all the batch sizes that were measured
     assert "every byte is as it was written" in out
+
+
+def test_inspect_shows_words_of_a_manifest_as_they_are(
+    triptych: Run, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "[bold]cache"))
+    bundle = shutil.copytree(bundles / "images", tmp_path / "bundle")
+    (bundle / "notes[i].txt").write_text("x")
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    manifest |= {"name": "vae[best]", "family": "x[y]", "created_with": {"torch[cpu]": ":key: [/b]"}}
+    manifest["files"]["notes[i].txt"] = {"size_bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    for found in manifest["calibration"]["measurements"]:
+        found |= {"latency_s": {}, "refused": "no [red]"}
+    unsealed = json.dumps({**manifest, "digest": ""}, indent=2, ensure_ascii=False) + "\n"
+    (bundle / "manifest.json").write_bytes(seal(unsealed.encode()))
+    code, out, _ = triptych("inspect", bundle)
+    assert code == 0
+    for said in ("vae[best]", "x[y]", "torch[cpu] :key: [/b]", "notes[i].txt", "refused: no [red]"):
+        assert said in out
+    assert "[bold]cache" in triptych("calibrate", bundle, "--threads", "1")[1]
 
 
 def test_sampled_arrays_are_what_the_library_draws(triptych: Run, bundles: Path, tmp_path: Path) -> None:

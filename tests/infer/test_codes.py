@@ -111,3 +111,13 @@ def test_a_sampler_of_codes_that_does_not_fit_its_graphs_is_a_problem(
     found = list(consistency.problems(msgspec.structs.replace(manifest, sampler=sampler)))
     assert any(problem in sentence for sentence in found), found
     assert list(consistency.problems(manifest)) == []
+
+
+def test_a_step_of_codes_without_batch_sizes_is_a_problem(engine: Engine) -> None:
+    manifest = engine.manifest
+    graphs = tuple(
+        msgspec.structs.replace(graph, row_buckets=() if graph.name == "prior" else graph.row_buckets)
+        for graph in manifest.graphs
+    )
+    found = list(consistency.problems(msgspec.structs.replace(manifest, graphs=graphs)))
+    assert found == ["prior has no row_buckets"]

@@ -194,6 +194,25 @@ def test_a_text_sampler_that_names_no_graph_is_a_problem(text_bundle, name):
     assert "nowhere" in next(problems(msgspec.structs.replace(manifest, sampler=sampler)))
 
 
+def test_a_step_of_a_text_without_batch_sizes_is_a_problem_unless_it_is_refused(text_bundle):
+    manifest = reader.read(text_bundle).manifest
+    sampler = manifest.sampler
+
+    def found(name, sampler):
+        graphs = [
+            msgspec.structs.replace(graph, row_buckets=()) if graph.name == name else graph
+            for graph in manifest.graphs
+        ]
+        return list(problems(msgspec.structs.replace(manifest, graphs=tuple(graphs), sampler=sampler)))
+
+    for name in (sampler.graph, sampler.standard_graph):
+        assert found(name, sampler) == [f"{name} has no row_buckets"]
+    lower, *others = sampler.precisions
+    for refused, expected in ("", [f"{lower.graph} has no row_buckets"]), ("its bytes vary", []):
+        judged = msgspec.structs.replace(lower, refused=refused)
+        assert found(lower.graph, msgspec.structs.replace(sampler, precisions=(judged, *others))) == expected
+
+
 def test_settings_without_effect_are_errors(vae):
     with pytest.raises(InputError, match="condition"):
         vae.sample(1, condition=3)

@@ -207,6 +207,21 @@ def test_samples_begin_alike_however_many_are_asked_for(text):
     assert text.sample(3).dtype == np.int64
 
 
+def test_a_closed_stream_gives_no_more_of_a_step_that_gave_several_tokens(text):
+    stream = text.generate("abba", max_tokens=9, echo=True, stream=True)
+    pieces = iter(stream)
+    assert next(pieces) == "a"
+    stream.close()
+    assert [*pieces, *stream] == []
+    assert stream.generation.text == "a"
+
+
+def test_a_stream_goes_on_where_it_was_left(text):
+    stream = text.generate("abba", max_tokens=9, echo=True, stream=True)
+    given = next(iter(stream)) + "".join(stream)
+    assert given == stream.generation.text == text.generate("abba", max_tokens=9, echo=True).text
+
+
 def test_choices_are_those_of_their_index(text):
     choices = text.generate("ab", n=3, max_tokens=9, seed=4, index=2)
     assert choices == [text.generate("ab", max_tokens=9, seed=4, index=2 + number) for number in range(3)]
@@ -221,6 +236,13 @@ def test_the_best_are_those_with_the_highest_log_probability_per_token(text, ech
     ranked = sorted(every, key=lambda made: -np.mean(made.logprobs[start:]))
     assert [made.text for made in best] == [made.text for made in ranked[:2]]
     assert best[0].logprobs is None
+
+
+def test_an_echo_of_no_prompt_leaves_every_token_to_rank_by(text):
+    asked = {"max_tokens": 1, "echo": True, "seed": 1}
+    best = text.generate("", n=2, best_of=6, **asked)
+    ranked = sorted(text.generate("", n=6, logprobs=True, **asked), key=lambda made: -np.mean(made.logprobs))
+    assert [made.text for made in best] == [made.text for made in ranked[:2]]
 
 
 def test_an_echo_scores_the_prompt(text):

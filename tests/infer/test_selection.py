@@ -12,7 +12,7 @@ from triptych.errors import ConfigError, DataError
 from triptych.infer import calibration_store, machine
 from triptych.infer.calibration import calibrate
 from triptych.infer.selection import LARGE_BYTES, choose
-from triptych.infer.ways import PLAIN, WAYS, Way
+from triptych.infer.ways import PLAIN, WAYS, ChosenBackend, Way
 
 BF16 = Way("openvino", "bf16")
 OPENVINO = Way("openvino", "f32")
@@ -151,3 +151,23 @@ def test_the_processor_has_a_name_that_does_not_change():
     assert machine.processor() == machine.processor() != ""
     assert set(machine.versions()) <= set(machine.ENGINE_PACKAGES)
     assert machine.cores() >= 1
+
+
+@pytest.mark.parametrize("just_exported", [False, True])
+def test_bytes_are_tried_with_the_number_of_threads_a_calibration_is_for(
+    vae_bundle, monkeypatch, just_exported
+):
+    class Uneven(ChosenBackend):
+        """With 3 threads a row depends on how many are beside it."""
+
+        def run(self, graph, inputs):
+            outputs = super().run(graph, inputs)
+            return {
+                name: array + len(array) * 1e-7 if self._threads == 3 else array
+                for name, array in outputs.items()
+            }
+
+    monkeypatch.setattr("triptych.infer.calibration.ChosenBackend", Uneven)
+    found = calibrate(reader.read(vae_bundle), 3, just_exported=just_exported)
+    assert found.measurements
+    assert all("at no batch size" in measured.refused for measured in found.measurements)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from triptych.errors import ExportError
-from triptych.learn import VAE, Transformer
+from triptych.learn import VAE, Transformer, parity
+from triptych.learn.data.text import character_tokenizer
 from triptych.learn.export import export
 from triptych.learn.models.base import Graph
 
@@ -80,6 +81,20 @@ def test_a_graph_torch_cannot_export_is_refused(tmp_path):
 def test_a_text_model_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ExportError, match="tokenizer"):
         export(Transformer(Transformer.Config(vocab_size=8, layers=1, width=32, heads=2)), tmp_path / "b")
+
+
+def test_a_step_that_keeps_its_bytes_at_no_batch_size_is_refused(tmp_path, monkeypatch):
+    """It depends on the machine, and no reader could run it."""
+    row_buckets = parity.row_buckets
+
+    def none_for_the_step(graph, runs):
+        return () if graph.name == "next_token" else row_buckets(graph, runs)
+
+    monkeypatch.setattr(parity, "row_buckets", none_for_the_step)
+    model = Transformer(Transformer.Config(vocab_size=8, block_size=8, layers=1, width=32, heads=2))
+    with pytest.raises(ExportError, match=r"at no batch size .* next_token has no row_buckets"):
+        export(model, tmp_path / "b", tokenizer=character_tokenizer("abcdefgh").to_str())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_export_leaves_the_model_in_the_mode_it_was_in(tmp_path):

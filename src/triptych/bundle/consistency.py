@@ -7,12 +7,14 @@ errors of an engine long after loading; here each is one sentence.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from triptych.bundle.manifest import (
     TOKENIZER,
+    VERSION_DIGITS,
     WEIGHTS,
     Calibration,
     CodeSampler,
@@ -37,6 +39,8 @@ def problems(manifest: Manifest) -> Iterator[str]:
     """What is wrong, one sentence each; nothing for a manifest that agrees with itself."""
     if not is_name(manifest.name):
         yield f"name is {manifest.name[:80]!r}; valid: {NAME_RULE}"
+    if not re.fullmatch(f"[0-9a-f]{{{VERSION_DIGITS}}}", manifest.version):
+        yield f"version is {manifest.version[:80]!r}; valid: {VERSION_DIGITS} lower-case hex digits"
     yield from of_tensor("sample", manifest.sample)
     yield from of_likelihood(manifest.config)
     if not all(isinstance(size, int) for size in manifest.sample.shape):
@@ -193,6 +197,7 @@ def of_text(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str]
     if not all(0 <= token < vocab_size for token in (sampler.start_token, *sampler.end_tokens)):
         yield f"the sampler starts or ends with tokens that are not below {vocab_size}"
     yield from of_tokens(sampler, graphs[sampler.graph])
+    yield from of_steps(sampler, graphs)
     if shapes(graphs[sampler.score_graph].outputs) != {"logits": (BATCH, "time", vocab_size)}:
         yield f"{sampler.score_graph} does not give logits over {vocab_size} tokens"
 
@@ -234,6 +239,7 @@ def of_codes(manifest: Manifest, graphs: dict[str, GraphRecord]) -> Iterator[str
         return
     yield from of_derived(graphs, sampler, dict.fromkeys(standard(sampler), "f32"))
     yield from of_tokens(sampler, graphs[sampler.graph])
+    yield from of_steps(sampler, graphs)
     if sampler.condition is not None:
         yield from of_label(sampler.condition)
     if math.prod(sampler.code_shape) != sampler.block_size:
@@ -269,3 +275,12 @@ def of_tokens(sampler: TokenSampler, graph: GraphRecord) -> Iterator[str]:
     logits |= {name.replace("past_", "present_"): cache for name in pasts}
     if shapes(graph.outputs) != logits:
         yield f"{graph.name} does not give logits over {vocab_size} tokens and the cache"
+
+
+def of_steps(sampler: TokenSampler, graphs: Mapping[str, GraphRecord]) -> Iterator[str]:
+    """Each cached step that may be used has batch sizes: a cache is made for those."""
+    lower = sampler.precisions if isinstance(sampler, TextSampler) else ()
+    usable = [found.graph for found in lower if not found.refused]
+    for name in (sampler.graph, *sorted(standard(sampler)), *usable):
+        if not graphs[name].row_buckets:
+            yield f"{name} has no row_buckets"

@@ -6,6 +6,8 @@ of itself, so every byte of the folder is covered. A digest is not a signature: 
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
 README = "README.md"
+VERSION_DIGITS = 12
 SAMPLES_PICTURE, SAMPLES_TEXT = "samples.png", "samples.txt"
 
 
@@ -227,3 +230,9 @@ class Manifest(Record, frozen=True, kw_only=True):
     created_with: dict[str, str]
     calibration: Calibration = Calibration()
     digest: str = ""
+
+
+def version_of(graphs: Iterable[GraphRecord], files: Mapping[str, FileRecord]) -> str:
+    """The version of a bundle: what it computes, and nothing else of it, in 12 hex digits."""
+    digests = [files[name].sha256 for name in (WEIGHTS, *(graph.file for graph in graphs))]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:VERSION_DIGITS]

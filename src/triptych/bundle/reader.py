@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 
 import msgspec
 
@@ -23,14 +25,16 @@ from triptych.bundle.manifest import (
     GraphRecord,
     Manifest,
     TextSampler,
+    version_of,
 )
 from triptych.bundle.weights import Extent, Weights
 from triptych.bundle.wire import external_tensors, operator_sets
-from triptych.errors import BundleNotFound, BundleRefused
+from triptych.errors import BundleError, BundleNotFound, BundleRefused
 
 MAX_MANIFEST_BYTES, MAX_NAME_BYTES = 16_000_000, 255
 MAX_GRAPH_BYTES, MAX_TOKENIZER_BYTES = 4_000_000, 256_000_000  # our graphs take some 10 kB a layer
 ATTEMPTS = 3
+RENAMING_S = 0.01  # a bundle that is replaced is away for as long as one rename takes
 AGAIN = "export the bundle again, or copy it again from its source"
 
 
@@ -58,11 +62,20 @@ def read(path: str | os.PathLike[str]) -> Bundle:
         try:
             return read_files(folder, parse(folder, data))
         except BundleRefused:
-            now = manifest_bytes(folder)
+            now = manifest_again(folder)
             if now == data:
                 raise
             data = now
     return read_files(folder, parse(folder, data))
+
+
+def manifest_again(folder: Path) -> bytes:
+    """The bytes of a manifest that was there a moment ago, and may be away for an instant."""
+    for _ in range(ATTEMPTS):
+        with suppress(BundleError):
+            return manifest_bytes(folder)
+        sleep(RENAMING_S)
+    return manifest_bytes(folder)
 
 
 def as_folder(path: object) -> Path:
@@ -79,7 +92,10 @@ def as_folder(path: object) -> Path:
 
 def read_files(folder: Path, manifest: Manifest) -> Bundle:
     """Every file of a bundle, checked against its manifest."""
-    check_names(folder, manifest)
+    try:
+        check_names(folder, manifest)
+    except OSError as error:
+        raise unreadable(folder, error) from error
     weights = Weights(folder / WEIGHTS)
     check_digest(folder / WEIGHTS, weights.data, manifest)
     weights.release()
@@ -91,6 +107,9 @@ def read_files(folder: Path, manifest: Manifest) -> Bundle:
             check_digest(folder / name, contents[name], manifest)
         else:
             check_digest(folder / name, folder / name, manifest)
+    if (version := version_of(manifest.graphs, manifest.files)) != manifest.version:
+        problem = f"its version is {manifest.version}, that of its content {version}"
+        raise BundleRefused(problem, where=str(folder / MANIFEST), remedy=AGAIN)
     graphs = {graph.name: contents[graph.file] for graph in manifest.graphs}
     ranges = set(weights.extents.values())
     for graph in manifest.graphs:
@@ -110,7 +129,7 @@ def content(file: Path, most_bytes: int) -> bytes:
 
 
 def unreadable(file: Path, error: OSError) -> BundleRefused:
-    """The error for a file that the system does not give."""
+    """The error for a file or folder that the system does not give."""
     return BundleRefused(f"it cannot be read ({error.strerror})", where=str(file), remedy=AGAIN)
 
 
@@ -138,12 +157,15 @@ def as_text(file: Path, data: bytes) -> str:
 def manifest_bytes(folder: Path) -> bytes:
     """The bytes of a folder's manifest."""
     file = folder / MANIFEST
-    if not file.is_file():
-        raise BundleNotFound(
-            "holds no manifest.json", where=str(folder), valid="a folder written by `triptych export`"
-        )
-    if file.is_symlink():
-        raise BundleRefused("it is not a plain file", where=str(file), remedy=AGAIN)
+    try:
+        if not file.is_file():
+            raise BundleNotFound(
+                "holds no manifest.json", where=str(folder), valid="a folder written by `triptych export`"
+            )
+        if file.is_symlink():
+            raise BundleRefused("it is not a plain file", where=str(file), remedy=AGAIN)
+    except OSError as error:
+        raise unreadable(file, error) from error
     return content(file, MAX_MANIFEST_BYTES)
 
 

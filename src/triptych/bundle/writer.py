@@ -12,11 +12,12 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from triptych.bundle import digest
-from triptych.bundle.manifest import MANIFEST, WEIGHTS, FileRecord, Manifest
+from triptych.bundle.manifest import MANIFEST, FileRecord, Manifest, version_of
 from triptych.errors import ExportError
 
 
@@ -55,16 +56,48 @@ def write(destination: Path, fill: Callable[[Path], Manifest]) -> Path:
 
 
 def check_destination(destination: Path) -> None:
-    """Refuse to write over anything but an empty folder or an earlier bundle."""
-    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
-        raise ExportError(
-            "it is not a folder", where=str(destination), valid="a new folder, or a bundle to replace"
-        )
-    if destination.is_dir() and any(destination.iterdir()) and not (destination / MANIFEST).is_file():
+    """Refuse to write over anything but an empty folder or an earlier bundle, which may be damaged."""
+    try:
+        if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+            raise ExportError(
+                "it is not a folder", where=str(destination), valid="a new folder, or a bundle to replace"
+            )
+        strangers = strangers_in(destination) if destination.exists() else []
+    except OSError as error:
+        raise ExportError(f"cannot be read ({error.strerror})", where=str(destination)) from error
+    if strangers:
+        problem = f"the folder holds something that is not a bundle's: {strangers[0]!r}"
         remedy = "choose another folder, or empty this one"
-        raise ExportError(
-            "the folder holds something that is not a bundle", where=str(destination), remedy=remedy
-        )
+        raise ExportError(problem, where=str(destination), remedy=remedy)
+
+
+def strangers_in(folder: Path) -> list[str]:
+    """The names of what lies in `folder` and is no file of a bundle."""
+    own = files_of_bundle(folder / MANIFEST)
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.name not in own or entry.is_symlink() or not entry.is_file()
+    )
+
+
+def files_of_bundle(manifest: Path) -> set[str]:
+    """The names of a bundle's files by its manifest, itself included; none if it is no bundle's manifest.
+
+    Its digest need not hold: a damaged bundle may be replaced.
+    """
+
+    class Listing(msgspec.Struct):
+        format_version: int
+        files: dict[str, Any]
+
+    if not manifest.is_file():
+        return set()
+    try:
+        listing = msgspec.json.decode(manifest.read_bytes(), type=Listing)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return set()
+    return {MANIFEST, *listing.files}
 
 
 def complete(manifest: Manifest, folder: Path) -> Manifest:
@@ -73,8 +106,7 @@ def complete(manifest: Manifest, folder: Path) -> Manifest:
         path.name: FileRecord(size_bytes=path.stat().st_size, sha256=digest.sha256_of_file(path))
         for path in sorted(folder.iterdir())
     }
-    content = [WEIGHTS, *(graph.file for graph in manifest.graphs)]
-    version = digest.sha256("".join(files[name].sha256 for name in content).encode())[:12]
+    version = version_of(manifest.graphs, files)
     return msgspec.structs.replace(manifest, files=files, version=version, digest="")
 
 
@@ -84,7 +116,8 @@ def serialise(manifest: Manifest) -> bytes:
 
 
 def replace(scratch: Path, destination: Path) -> None:
-    """Give the folder `scratch` the name `destination`."""
+    """Give the folder `scratch` the name `destination`, if only a bundle lies there now, too."""
+    check_destination(destination)
     if destination.exists():
         old = scratch.with_suffix(".old")
         destination.rename(old)

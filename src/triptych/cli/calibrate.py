@@ -18,10 +18,9 @@ def calibrate(
 ) -> None:
     """Measure a bundle's engines and precisions here, so that engine "auto" and others know them."""
     import msgspec
-    from rich.console import Console
 
     from triptych.bundle import reader
-    from triptych.cli.inspect import calibration_table
+    from triptych.cli.inspect import calibration_table, plain_console
     from triptych.errors import ConfigError
     from triptych.infer import calibration_store, machine
     from triptych.infer.calibration import calibrate as measure
@@ -35,6 +34,6 @@ def calibrate(
     if json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return
-    console = Console()
+    console = plain_console()
     console.print(calibration_table(found) if found.measurements else "it holds no graph of rows")
     console.print(f"kept in {path}", soft_wrap=True)

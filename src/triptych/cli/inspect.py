@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from triptych.bundle.manifest import Calibration, GraphRecord, Manifest
@@ -29,9 +30,7 @@ def inspect(
     if json:
         print((bundle / "manifest.json").read_text("utf-8"), end="")
         return
-    from rich.console import Console
-
-    console = Console()
+    console = plain_console()
     for table in (facts(manifest), graphs(manifest.graphs), files(manifest)):
         console.print(table)
     if (known := calibration_store.find(manifest)) is not None and known.measurements:
@@ -39,6 +38,13 @@ def inspect(
     else:
         console.print("its engines were not measured on a machine like this: triptych calibrate does that")
     console.print("every byte is as it was written")
+
+
+def plain_console() -> Console:
+    """A console that shows words of a manifest as they are: "[best]" and ":key:" are no markup there."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
 
 
 def facts(manifest: Manifest) -> Table:

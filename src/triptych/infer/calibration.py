@@ -43,9 +43,10 @@ def calibrate(bundle: Bundle, threads: int, *, just_exported: bool = False) -> C
     """What every engine and precision does with every row graph of `bundle`, on this machine.
 
     Args:
-        threads: how many threads the times are taken with.
-        just_exported: the manifest's `row_buckets` were found on this machine, so they are not looked for
-            again.
+        threads: how many threads the times are taken with; bytes must be the same with so many and with
+            those of `THREADS`.
+        just_exported: the manifest's `row_buckets` were found on this machine with `THREADS`, so they are not
+            looked for again unless `threads` is another number.
     """
     ways = [way for way in WAYS if not obstacle(way)]
     rounded = {graph.int8_graph for graph in bundle.manifest.graphs}
@@ -79,8 +80,8 @@ def of_graph(
         }
         engines[way] = Engine(bundle, backends[threads])
         try:
-            if way != PLAIN or not just_exported:
-                runs = [partial(backends[count].run, graph.name) for count in THREADS]
+            if way != PLAIN or not just_exported or threads not in THREADS:
+                runs = [partial(backend.run, graph.name) for backend in backends.values()]
                 sizes = [size for size in same_bytes.SIZES if size <= max(graph.row_buckets)]
                 buckets = same_bytes.row_buckets(trial(exact, graph, max(sizes)), runs, sizes)
                 backends[threads].choices[graph.name] = Choice(way, buckets)

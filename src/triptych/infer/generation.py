@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,17 +56,21 @@ class GenerationStream:
     def __init__(self, loop: DecodeLoop, request: GenerationRequest, generation: Generation) -> None:
         self.generation = generation
         self._loop, self._id = loop, loop.add(request)
+        self._ready: deque[TokenEvent] = deque()  # of a step that gave several
 
     def __iter__(self) -> Iterator[str]:
-        while self.generation.finish_reason is None and len(self._loop):
-            for event in self._loop.step():
-                self.generation.add(event)
-                if event.text:
-                    yield event.text
+        while self._ready or len(self._loop):
+            if not self._ready:
+                self._ready.extend(self._loop.step())
+            event = self._ready.popleft()
+            self.generation.add(event)
+            if event.text:
+                yield event.text
 
     def close(self) -> None:
         """Stop early; `generation` keeps what came so far, and no more pieces come."""
         self._loop.cancel(self._id)
+        self._ready.clear()
 
 
 def as_request(prompt: str | Sequence[int], settings: Mapping[str, Any]) -> GenerationRequest:
@@ -125,7 +130,7 @@ def best(
             found[event.id].add(event)
     choices = list(found.values())
     if made > returned:
-        start = length if request.echo else 0
+        start = length if request.echo and request.prompt else 0
         choices = sorted(choices, key=lambda choice: mean_logprob(choice, start), reverse=True)[:returned]
     for choice in choices if not request.logprobs else ():
         choice.logprobs = None

@@ -209,6 +209,8 @@ def measured(folder: Path, draft: Manifest, to_export: Sequence[Graph]) -> Manif
     for _, held in groupby(zip(to_export, draft.graphs, strict=True), key=lambda pair: id(pair[0].module)):
         records += of_module(list(held), backends)
     judged = msgspec.structs.replace(draft, graphs=tuple(records))
+    if isinstance(draft.sampler, TokenSampler):
+        check_steps(draft.sampler, records)
     if isinstance(draft.sampler, TextSampler):
         sampler = with_quality(dataclasses.replace(bundle, manifest=judged))
         judged = msgspec.structs.replace(judged, sampler=sampler)
@@ -232,6 +234,13 @@ def of_module(
         msgspec.structs.replace(record, parity=found, row_buckets=sizes)
         for (_, record), found, sizes in zip(graphs, parities, buckets, strict=True)
     ]
+
+
+def check_steps(sampler: TokenSampler, records: Sequence[GraphRecord]) -> None:
+    """Refuse a cached step that keeps a row's bytes at no batch size, as no reader could run it."""
+    if problem := next(consistency.of_steps(sampler, {record.name: record for record in records}), ""):
+        why = "at no batch size are a row's bytes independent of its neighbours and of the threads"
+        raise ExportError(f"{why}: {problem}", where=sampler.graph, remedy="export on another machine")
 
 
 def with_quality(bundle: reader.Bundle) -> TextSampler:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 import triptych
-from triptych.learn.imports import import_folder
+from triptych.learn.imports import import_folder, settings
 
 SHAPES: dict[str, dict[str, Any]] = {
     "one layer, heads of 8": {},
@@ -145,3 +145,37 @@ def test_a_tokenizer_that_truncates_or_draws_does_neither_in_the_bundle(tmp_path
     assert any("has dropout" in note for note in imported.notes)
     with triptych.load(imported.folder) as engine:
         assert engine.tokenizer.encode("to be or not to be") == wanted
+
+
+def test_the_fields_of_a_published_config_are_known(tmp_path: Path) -> None:
+    """Those of distilgpt2, which an early transformers wrote."""
+    document = {
+        "_num_labels": 1,
+        "activation_function": "gelu_new",
+        "architectures": ["GPT2LMHeadModel"],
+        "attn_pdrop": 0.1,
+        "bos_token_id": 50256,
+        "embd_pdrop": 0.1,
+        "eos_token_id": 50256,
+        "id2label": {"0": "LABEL_0"},
+        "initializer_range": 0.02,
+        "label2id": {"LABEL_0": 0},
+        "layer_norm_epsilon": 1e-05,
+        "model_type": "gpt2",
+        "n_ctx": 1024,
+        "n_embd": 768,
+        "n_head": 12,
+        "n_layer": 6,
+        "n_positions": 1024,
+        "resid_pdrop": 0.1,
+        "summary_activation": None,
+        "summary_first_dropout": 0.1,
+        "summary_proj_to_labels": True,
+        "summary_type": "cls_index",
+        "summary_use_proj": True,
+        "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+        "vocab_size": 50257,
+    }
+    assert settings.parse(document, tmp_path / "config.json") == settings.GPT2Settings(
+        model_type="gpt2", architectures=["GPT2LMHeadModel"], n_layer=6
+    )

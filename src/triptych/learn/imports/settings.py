@@ -53,7 +53,8 @@ NO_EFFECT = {
     *("attn_pdrop", "embd_pdrop", "resid_pdrop", "initializer_range", "gradient_checkpointing"),
     # Heads that do not write text.
     *("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
-    *("summary_first_dropout", "num_labels", "id2label", "label2id", "problem_type", "finetuning_task"),
+    *("summary_first_dropout", "num_labels", "_num_labels", "id2label", "label2id", "problem_type"),
+    "finetuning_task",
     # How the other program computes and what it returns: with float32 the numbers are the same.
     *("reorder_and_upcast_attn", "use_cache", "output_attentions", "output_hidden_states", "output_past"),
     *("return_dict", "return_dict_in_generate", "output_scores", "torchscript", "use_bfloat16"),
