@@ -17,7 +17,7 @@ import pytest
 from aiormq.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity
 
 from triptych.errors import BrokerUnavailable, ConfigError, StorageFull, StoreDamaged, TriptychError
-from triptych.serve.brokers.amqp_connection import closing_is_an_error
+from triptych.serve.brokers.amqp_connection import AmqpConnection, closing_is_an_error
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
@@ -244,7 +244,8 @@ async def test_a_full_disk_is_its_own_error_and_nothing_is_torn(tmp_path):
 async def ends(server, *, in_flight=128, **rabbit):
     """An intake and a source at RabbitMQ, both up."""
     prefix = f"fault-{secrets.token_hex(4)}"
-    options = RabbitOptions(prefix=prefix, backoff_s=0.1, longest_backoff_s=1.0, check_s=1.0, **rabbit)
+    rabbit = {"check_s": 1.0} | rabbit
+    options = RabbitOptions(prefix=prefix, backoff_s=0.1, longest_backoff_s=1.0, **rabbit)
     bounds = BrokerOptions(max_deliveries=50, in_flight=in_flight)
     store = await SqliteBroker(options=bounds).start()
     intake = await RabbitIntake(server.url, store, bounds, options).start()
@@ -394,6 +395,107 @@ async def test_publishers_that_are_blocked_are_refused_in_time(rabbitmq):
         working = asyncio.create_task(work(source))
         await all_done(intake, {await publish_for_sure(intake, b"after"): b"after"})
         working.cancel()
+
+
+@asynccontextmanager
+async def alarm(server):
+    """RabbitMQ is short of memory meanwhile: it blocks publishers."""
+    await asyncio.to_thread(server.control, "set_vm_memory_high_watermark", "0.000001")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.control, "set_vm_memory_high_watermark", "0.6")
+
+
+async def until(is_so, timeout_s=30.0):
+    async with asyncio.timeout(timeout_s):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+async def test_jobs_that_wait_while_no_source_can_connect_cost_no_delivery_and_are_done_once(
+    rabbitmq, caplog
+):
+    async with ends(rabbitmq, check_s=0.5) as (intake, first, options):
+        await first.close()
+        ids = [await intake.publish(job(b"%d" % n)) for n in range(30)]
+        bounds = BrokerOptions(max_deliveries=3, in_flight=8)
+        sources = [RabbitSource(rabbitmq.url, bounds, options) for _ in range(2)]
+        async with alarm(rabbitmq):
+            caplog.clear()
+            for source in sources:
+                await source.start()
+            await until(lambda: caplog.text.count("blocks publishers") >= 8)  # four tries of each
+            assert not any(source.link.is_up for source in sources)
+        working = [asyncio.create_task(work(source)) for source in sources]
+        await all_done(intake, {id: b"%d" % n for n, id in enumerate(ids)})
+        for task in working:
+            task.cancel()
+        assert not await intake.dead_letters()
+        assert {(await intake.get(id)).deliveries for id in ids} == {1}
+        await until_empty(rabbitmq, f"{options.prefix}.jobs")
+        for source in sources:
+            await source.close()
+
+
+async def test_tries_to_connect_whose_canary_stays_away_cost_no_job_a_delivery(rabbitmq, monkeypatch):
+    async with ends(rabbitmq) as (intake, first, options):
+        await first.close()
+        ids = [await intake.publish(job(b"%d" % n)) for n in range(5)]
+        check, failures = AmqpConnection._check, [TimeoutError() for _ in range(3)]
+
+        async def stay_away(connection):
+            if failures:
+                raise failures.pop()
+            await check(connection)
+
+        monkeypatch.setattr(AmqpConnection, "_check", stay_away)
+        source = await RabbitSource(rabbitmq.url, BrokerOptions(max_deliveries=50), options).start()
+        await source.link.wait_up(20)
+        working = asyncio.create_task(work(source))
+        await all_done(intake, {id: b"%d" % n for n, id in enumerate(ids)})
+        working.cancel()
+        assert {(await intake.get(id)).deliveries for id in ids} == {1}
+        await source.close()
+
+
+async def until_empty(server, queue):
+    """Whatever was in it has been acknowledged."""
+    async with asyncio.timeout(30):
+        while [queue, "0"] not in await asyncio.to_thread(server.queues, "messages"):
+            await asyncio.sleep(0.1)
+
+
+async def test_what_a_failed_try_to_connect_delivered_is_not_taken_for_what_the_next_one_does(
+    rabbitmq, monkeypatch
+):
+    async with ends(rabbitmq) as (intake, first, options):
+        await first.close()
+        ids = {await intake.publish(job(b"%d" % n)) for n in range(2)}
+        source = RabbitSource(rabbitmq.url, BrokerOptions(max_deliveries=50), options)
+        begin, stale = AmqpConnection.consume, []
+
+        async def begin_and_fail(connection, consumption):
+            await begin(connection, consumption)
+            if not stale:
+                await until(lambda: len(source._waiting) == 2)
+                stale.extend(source._waiting)
+                raise TimeoutError
+
+        monkeypatch.setattr(AmqpConnection, "consume", begin_and_fail)
+        await source.start()
+        await source.link.wait_up(20)
+        await until(lambda: len(source._waiting) >= 2)
+        leases = await source.take(10)
+        assert {lease.id for lease in leases} == ids
+        assert [lease.deliveries for lease in leases] == [2, 2]
+        assert not {lease.tag for lease in leases} & {lease.tag for lease in stale}
+        assert not await source.ack(stale[0], b"late")
+        for lease in leases:
+            assert await source.ack(lease, b"result")
+        await all_done(intake, dict.fromkeys(ids, b"result"))
+        await until_empty(rabbitmq, f"{options.prefix}.jobs")
+        await source.close()
 
 
 async def test_a_queue_without_a_leader_that_a_gateway_left_keeps_nobody_from_connecting(rabbitmq):

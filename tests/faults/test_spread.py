@@ -20,6 +20,8 @@ from triptych.errors import (
     Overloaded,
     Poison,
 )
+from triptych.serve.brokers.amqp_connection import AmqpConnection
+from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.catalog import Catalog
 from triptych.serve.gateway import Gateway
 from triptych.serve.metrics import Metrics
@@ -427,6 +429,71 @@ async def test_what_a_worker_held_when_its_connection_broke_is_done_by_another(s
     slow.go.set()
     assert [await answer for answer in asking] == [b"%d" % n for n in range(4)]
     assert len(slow.seen) + len(other.seen) == 4 + held
+
+
+def fail_once_consuming(monkeypatch, link, queue, is_so):
+    """Have the next try of `link` to connect fail once `is_so`, with messages delivered from `queue`."""
+    begin, failed = AmqpConnection.consume, asyncio.Event()
+
+    async def begin_and_fail(connection, consumption):
+        await begin(connection, consumption)
+        if connection is link()._connection and consumption.queue.endswith(queue()) and not failed.is_set():
+            await until(is_so)
+            failed.set()
+            raise TimeoutError
+
+    monkeypatch.setattr(AmqpConnection, "consume", begin_and_fail)
+    return failed
+
+
+async def test_work_that_a_failed_try_to_connect_delivered_is_dropped_with_it(spread, monkeypatch):
+    first, _ = await spread.work()
+    await first.close(0.0)
+    asking = asyncio.create_task(spread.ask(b"abc"))
+    pool, worker = Echo(), []
+    pool.go.clear()
+    failed = fail_once_consuming(monkeypatch, lambda: worker[0].link, lambda: ".batches", lambda: pool.seen)
+    start = WorkerService.start
+
+    async def noting(service):
+        worker.append(service)
+        await start(service)
+
+    monkeypatch.setattr(WorkerService, "start", noting)
+    await spread.work(pool)
+    assert failed.is_set()
+    await until(lambda: len(pool.seen) == 2)
+    assert len(worker[0]._tasks) == 1
+    pool.go.set()
+    assert await asking == b"cba"
+    assert await spread.ask(b"def") == b"fed"
+    assert worker[0].link.reconnects == 0
+
+
+async def test_a_worker_heard_of_over_a_failed_try_to_connect_is_not_given_up_for_that(spread, monkeypatch):
+    worker, _ = await spread.work()
+    machine = spread.fleet.machines._machines[worker.id]
+    failed = fail_once_consuming(
+        monkeypatch,
+        lambda: spread.fleet.link,
+        lambda: spread.fleet._queue,
+        lambda: not machine.timer.cancelled(),
+    )
+    again = asyncio.Event()
+
+    async def connect():
+        if failed.is_set():
+            await again.wait()  # RabbitMQ stays away
+        return await AmqpLink._connect(spread.fleet.link)
+
+    monkeypatch.setattr(spread.fleet.link, "_connect", connect)
+    spread.line.cut()
+    await failed.wait()
+    await until(lambda: spread.fleet.link._connection is None and machine.timer.cancelled())
+    again.set()
+    await until(lambda: spread.fleet.link.is_up)
+    assert not machine.timer.cancelled()
+    assert list(spread.fleet.machines._machines) == [worker.id]
 
 
 async def test_answers_of_any_size_come_through_in_parts(spread, monkeypatch):

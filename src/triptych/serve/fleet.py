@@ -126,7 +126,7 @@ class Fleet:
 
     async def stop(self, shutdown: Shutdown = 5.0) -> Exit:
         """Stop every worker, also those of a former generation."""
-        for pool in self._retiring.values():
+        for pool in list(self._retiring.values()):
             await pool.stop(shutdown)
         for task in list(self._retiring):
             task.cancel()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from aio_pika.abc import AbstractConnection
-from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from aiormq.connection import Connection
 from aiormq.exceptions import (
@@ -22,6 +19,7 @@ from aiormq.exceptions import (
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
+from triptych.serve.brokers.amqp_canary import Canary
 from triptych.serve.brokers.amqp_consumer import Consumer, Consumption
 from triptych.serve.brokers.known_queues import KnownQueues
 from triptych.serve.brokers.options import RabbitOptions
@@ -30,6 +28,7 @@ ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.In
 CLOSE_S = RENEW_S = 1.0
 TOLD_S = 2.0  # by then it has been confirmed, if it ever is
 GONE_S = 0.5  # see `AmqpConnection.declare_queue`
+BLOCKED = "it blocks publishers: it is out of memory or disk (connection.blocked)"
 NO_LEADER = (
     "`{0}` is there, but does not answer who wants to consume from it: it has no leader. Either too few nodes"
     " of the cluster are up, or RabbitMQ was killed right after the queue was made; if so, `rabbitmqctl"
@@ -63,15 +62,15 @@ class AmqpConnection:
         self._connection = connection
         self.publisher: Channel
         self._control: Channel
+        self._canary: Canary
         self._consumers: dict[str, Consumer] = {}  # by queue
         self._is_doubted, self._renewed_at_s = False, -math.inf
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._canary: asyncio.Future[None] | None = None
-        self._canary_queue = f"{options.prefix}.canary.{os.getpid()}.{random.getrandbits(64):x}"
 
     async def open(self) -> None:
         """Open the channels; everything else comes after."""
         self._control = await self._open_channel()
+        self._canary = Canary(self._control, self.options.prefix)
         await self._open_publisher()
 
     async def declare_queue(self, name: str, arguments: FieldTable | None = None) -> None:
@@ -172,7 +171,7 @@ class AmqpConnection:
         return False
 
     async def consume(self, consumption: Consumption) -> None:
-        """Begin to take messages."""
+        """Begin to take messages; to be called once the way is proven."""
         queue, channel = consumption.queue, await self._open_channel()
         channel.on_consumer_cancel_callbacks.add(
             lambda _: self.give_up(f"the broker cancelled the consumer of `{queue}` (basic.cancel)")
@@ -183,10 +182,11 @@ class AmqpConnection:
                 await consumer.begin()
         except TimeoutError as error:
             raise AMQPError(NO_LEADER.format(queue)) from error
+        await consumer.check(self._control)
 
     async def stop_consuming(self) -> None:
         """Take no more messages; those that are here can still be acknowledged."""
-        for consumer in self._consumers.values():
+        for consumer in list(self._consumers.values()):
             with suppress(*ERRORS), closing_is_an_error():
                 await consumer.stop()
 
@@ -199,10 +199,21 @@ class AmqpConnection:
         await self._consumer(queue).give_back(tag, requeue=requeue)
 
     async def prove(self) -> None:
-        """Set up the canary, and have it come back a first time."""
-        await self._control.queue_declare(self._canary_queue, exclusive=True, auto_delete=True)
-        await self._control.basic_consume(self._canary_queue, self._on_canary, no_ack=True)
-        await self._check()
+        """Set up the canary, and have it come back a first time.
+
+        RabbitMQ that is out of memory or disk may let it pass, and nothing after it: that is waited for.
+
+        Raises: an AMQPError (it goes on to block publishers), TimeoutError.
+        """
+        await self._canary.begin()
+        try:
+            await self._check()
+            async with asyncio.timeout(self.options.check_s):
+                await self._transport().ready()
+        except TimeoutError as error:
+            if await self.is_blocked():
+                raise AMQPError(BLOCKED) from error
+            raise
 
     async def watch(self) -> str:
         """Return why the connection is no good any more."""
@@ -232,7 +243,9 @@ class AmqpConnection:
             self._broken.set_result(reason)
 
     async def close(self) -> None:
-        """Let go of it; a broker that does not answer is not waited for."""
+        """Let go of it; a broker that does not answer is not waited for. Nothing is delivered any more."""
+        for consumer in self._consumers.values():
+            consumer.is_over = True
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._connection.close()
@@ -289,21 +302,10 @@ class AmqpConnection:
         Raises: an AMQPError (a queue is gone), TimeoutError.
         """
         async with asyncio.timeout(self.options.check_s):
-            for queue, consumer in list(self._consumers.items()):
-                if consumer.tag:
-                    found = await self._control.queue_declare(queue, passive=True)
-                    if not found.consumer_count:
-                        raise AMQPError(f"`{queue}` has no consumer")
-                    if consumer.is_forgotten(found.message_count or 0):
-                        raise AMQPError(f"nothing comes from `{queue}`, though messages wait in it")
-            self._canary = asyncio.get_running_loop().create_future()
-            await self._control.basic_publish(b"", routing_key=self._canary_queue, wait=False)
-            await self._canary
+            for consumer in list(self._consumers.values()):
+                await consumer.check(self._control)
+            await self._canary.fly()
         self._known.are_well()
-
-    async def _on_canary(self, message: DeliveredMessage) -> None:
-        if self._canary is not None and not self._canary.done():
-            self._canary.set_result(None)
 
 
 def was_asked_to_stop() -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
+from aiormq.exceptions import AMQPError
 
 
 class Consumption(msgspec.Struct, frozen=True):
@@ -30,10 +31,12 @@ class Consumer:
 
     Attributes:
         tag: what the broker calls it; empty until it has begun and after it has stopped.
+        is_over: its connection is let go: what comes all the same would be taken for the next one's.
     """
 
     def __init__(self, consumption: Consumption, channel: Channel) -> None:
         self.consumption, self.channel, self.tag = consumption, channel, ""
+        self.is_over = False
         self._open: dict[int, None] = {}  # the tags of messages not acknowledged, oldest first
         self._has_come = self._was_passed_over = False
 
@@ -63,7 +66,20 @@ class Consumer:
         self._open.pop(tag, None)
         await self.channel.basic_nack(tag, requeue=requeue, wait=False)
 
-    def is_forgotten(self, waiting: int) -> bool:
+    async def check(self, control: Channel) -> None:
+        """Ask, over another channel, whether the broker still knows it, unless it has stopped.
+
+        Raises: an AMQPError (its queue is gone, has no consumer, or keeps what waits in it).
+        """
+        if self.tag:
+            queue = self.consumption.queue
+            found = await control.queue_declare(queue, passive=True)
+            if not found.consumer_count:
+                raise AMQPError(f"`{queue}` has no consumer")
+            if self._is_forgotten(found.message_count or 0):
+                raise AMQPError(f"nothing comes from `{queue}`, though messages wait in it")
+
+    def _is_forgotten(self, waiting: int) -> bool:
         """Whether messages were `waiting` in the queue at this look and at the last, none has come between
         them, and there was room for one.
 
@@ -78,6 +94,8 @@ class Consumer:
         return was_passed_over and self._was_passed_over
 
     async def _on_message(self, message: DeliveredMessage) -> None:
+        if self.is_over:
+            return
         self._has_come = True
         if not self.consumption.no_ack and message.delivery_tag is not None:
             self._open[message.delivery_tag] = None

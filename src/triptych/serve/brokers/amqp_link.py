@@ -1,9 +1,10 @@
-"""A link to RabbitMQ that heals: consuming, and proven by a canary, before it counts as up.
+"""A link to RabbitMQ that heals: proven by a canary, and consuming, before it counts as up.
 
-A plain connection and our own reconnecting: it counts as up only once each queue has its consumer and a
-message sent through the broker has come back; both are looked at again every `check_s`. Whatever breaks (the
-connection, a channel, a consumer cancelled by the broker, a queue that is gone, a canary that stays away) is
-written to the log and ends in one way: everything is let go and set up anew, after a pause that grows.
+A plain connection and our own reconnecting: it counts as up only once a message sent through the broker has
+come back and each queue has its consumer; both are looked at again every `check_s`. The canary comes first:
+what is handed out over a connection that then fails counts as a try of it. Whatever breaks (the connection, a
+channel, a consumer cancelled by the broker, a queue that is gone, a canary that stays away) is written to the
+log and ends in one way: everything is let go and set up anew, after a pause that grows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishEr
 
 from triptych.errors import BrokerUnavailable, Overloaded
 from triptych.serve.brokers.amqp_connection import (
+    BLOCKED,
     ERRORS,
     AmqpConnection,
     Properties,
@@ -42,7 +44,9 @@ class AmqpLink:
     Args:
         declare: called with each new connection, before anything is consumed.
         consume: what to take messages from; `declare` may change it.
-        on_up, on_lost: called when the connection has come up, and when it is gone: tags are void then.
+        on_up, on_lost: called when the connection has come up, and when one that had is lost.
+        on_gone: called when any connection is gone, also one that never came up: tags are void then, and what
+            it delivered comes again.
 
     Attributes:
         created: queues found missing, and declared, since it was last up; `on_up` is the last to see them.
@@ -59,10 +63,12 @@ class AmqpLink:
         *,
         on_up: Callable[[], object] = lambda: None,
         on_lost: Callable[[], object] = lambda: None,
+        on_gone: Callable[[], object] = lambda: None,
     ) -> None:
         self.url, self.options, self.created = url, options, set[str]()
         self.reconnects, self.token = 0, secrets.token_hex(8)
-        self._declare, self._consume, self._on_up, self._on_lost = declare, consume, on_up, on_lost
+        self._declare, self._consume = declare, consume
+        self._on_up, self._on_lost, self._on_gone = on_up, on_lost, on_gone
         self._known = KnownQueues()
         self._connection: AmqpConnection | None = None
         self._up, self._down = asyncio.Event(), asyncio.Event()
@@ -153,7 +159,7 @@ class AmqpLink:
         except TimeoutError as error:
             why = f"nothing was confirmed within {self.options.publish_timeout_s:g} s"
             if await connection.is_blocked():
-                why = "it blocks publishers: it is out of memory or disk (connection.blocked)"
+                why = BLOCKED
                 log.error("RabbitMQ at %s %s", self.where, why)
             connection.doubt(publisher)
             raise self.unavailable(why) from error
@@ -239,16 +245,19 @@ class AmqpLink:
         self._connection = connection = AmqpConnection(plain, self.options, self.created, self._known)
         await connection.open()
         await self._declare(connection)
+        await connection.prove()
         for consumption in self._consume:
             await connection.consume(consumption)
-        await connection.prove()
         return connection
 
     async def _drop(self) -> None:
         """Let go of the connection, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.close()
+            try:
+                await connection.close()
+            finally:
+                self._on_gone()
 
 
 def pause(failures: int, options: RabbitOptions) -> float:

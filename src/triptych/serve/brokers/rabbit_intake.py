@@ -57,7 +57,9 @@ class RabbitIntake:
         self._store, self._names = store, Names(rabbit.prefix, store.name)
         self._intaking = Intaking(self._note)
         consume = [Consumption(self._names.results, self._intaking.arrived, prefetch=INTAKE)]
-        self.link = AmqpLink(url, rabbit, self._on_declare, consume, on_up=self._on_up, on_lost=self._on_lost)
+        self.link = AmqpLink(
+            url, rabbit, self._on_declare, consume, on_up=self._on_up, on_gone=self._intaking.forget
+        )
         self._chores = Chores()
         self._storing: dict[str, asyncio.Event] = {}  # sent, and not written down yet
 
@@ -133,9 +135,6 @@ class RabbitIntake:
     def _on_up(self) -> None:
         if self.link.created:
             self._chores.start(self._send_unfinished())
-
-    def _on_lost(self) -> None:
-        self._intaking.forget()
 
     async def _send_unfinished(self) -> None:
         """A queue had been lost: send again what has not ended. What runs twice has one result."""

@@ -49,13 +49,13 @@ class RabbitSource:
         self._names = Names(rabbit.prefix)
         consumption = Consumption(self._names.jobs, self._on_message, prefetch=self.options.in_flight)
         self.link = AmqpLink(
-            url, rabbit, self._on_declare, [consumption], on_up=self._on_up, on_lost=self._on_lost
+            url, rabbit, self._on_declare, [consumption], on_up=self._on_up, on_gone=self._on_gone
         )
         self._acknowledging = Acknowledging(self.link, self._names.jobs)
         self._waiting: deque[Lease] = deque()
         self._changed = asyncio.Event()
         self._held: dict[int, str] = {}  # where the answer of each lease goes, by its tag
-        self._generation = 0  # connections lost so far: the same delivery tag comes again in each
+        self._generation = 0  # connections gone so far: the same delivery tag comes again in each
         self._chores = Chores()
         self.redelivered = 0
 
@@ -123,7 +123,7 @@ class RabbitSource:
     def _on_up(self) -> None:
         self._changed.set()
 
-    def _on_lost(self) -> None:
+    def _on_gone(self) -> None:
         """The broker hands out again whatever was here."""
         self._generation += 1
         self._waiting.clear()

@@ -78,7 +78,13 @@ class RemoteFleet:
         self._on_generation, self._max_texts, self._listen_s = on_generation, max_texts, listen_s
         self._consume: list[Consumption] = []
         self.link = AmqpLink(
-            url, OPTIONS, self._on_declare, self._consume, on_up=self._on_up, on_lost=self._on_lost
+            url,
+            OPTIONS,
+            self._on_declare,
+            self._consume,
+            on_up=self._on_up,
+            on_lost=self._on_lost,
+            on_gone=self.machines.hold,
         )
         self._queue = ""  # where answers come: a new one for each connection, a lost one may linger
         self._requests: dict[str, Request] = {}
@@ -206,7 +212,6 @@ class RemoteFleet:
 
     def _on_lost(self) -> None:
         self._since_s = time.monotonic()
-        self.machines.hold()
 
     async def _publish(self, request: Request) -> None:
         """Send it. If the connection is lost over that, it is sent again when the next one is up."""

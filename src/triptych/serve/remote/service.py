@@ -66,7 +66,7 @@ class WorkerService:
             if model.is_text:
                 self._take(self._names.texts(*key), TextTask, texts)
         self._consume: list[Consumption] = []
-        self.link = AmqpLink(url, OPTIONS, self._on_declare, self._consume, on_lost=self._on_lost)
+        self.link = AmqpLink(url, OPTIONS, self._on_declare, self._consume, on_gone=self._on_gone)
         self._queue = ""  # where cancellations come: a new one for each connection
         self._tasks: dict[asyncio.Task[None], str] = {}  # what is under way, and its id
         self._unwanted: set[asyncio.Task[None]] = set()  # of that, what nobody waits for
@@ -96,7 +96,6 @@ class WorkerService:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
         await self.link.close()
-        self._on_lost()
 
     def _take(self, queue: str, kind: type[Task], prefetch: int) -> None:
         self._work.append(Consumption(queue, partial(self._on_work, queue, kind), prefetch=prefetch))
@@ -147,7 +146,7 @@ class WorkerService:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("unexpected %s", type(error).__name__, exc_info=error)
 
-    def _on_lost(self) -> None:
+    def _on_gone(self) -> None:
         """The broker hands out again whatever was here."""
         for task in self._tasks:
             task.cancel()
@@ -189,7 +188,7 @@ class WorkerService:
         )
         while True:
             try:
-                await self.link.wait_up(work.left_s())  # work arrives before the connection is proven
+                await self.link.wait_up(work.left_s())  # work arrives before the link counts as up
                 await self.link.publish(body, properties, routing_key=work.reply_to, private=True)
                 return
             except (BrokerUnavailable, Overloaded) as error:
