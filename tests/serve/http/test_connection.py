@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from contextlib import asynccontextmanager
 
 import pytest
@@ -333,6 +334,33 @@ async def test_bodies_of_all_requests_have_a_limit_together_and_are_let_go_of():
         await gone.wait()
         assert held.gateway.bodies.held_bytes == 0
         others[1].close()
+
+
+@pytest.mark.anyio
+async def test_packed_bodies_take_what_they_are_unpacked_until_they_are_answered():
+    packed = gzip.compress(b" " * 1000)
+    request = get("/", "Content-Encoding: gzip", f"Content-Length: {len(packed)}", method="POST") + packed
+    async with served(limits=Limits(bodies_bytes=2500)) as (held, _, first):
+        address = first.get_extra_info("peername")
+        writers = [first, *[(await asyncio.open_connection(*address))[1] for _ in range(2)]]
+        exchanges = []
+        for writer in writers:
+            writer.write(request)
+            exchanges.append(await held.exchanges.get())
+        for exchange in exchanges[:2] * 2:  # read once more, it takes no more
+            assert await exchange.body() == b" " * 1000
+        assert held.gateway.bodies.held_bytes == 2000 + len(packed)
+        for _ in range(2):
+            with pytest.raises(Exception, match="more than 2500 bytes") as caught:
+                await exchanges[2].body()
+        exchanges[2].refuse(caught.value)
+        assert exchanges[2].status == 503
+        assert held.gateway.bodies.held_bytes == 2000
+        for exchange in exchanges[:2]:
+            exchange.reply(200, b"", TEXT, [])
+        assert held.gateway.bodies.held_bytes == 0
+        for writer in writers[1:]:
+            writer.close()
 
 
 @pytest.mark.anyio
