@@ -114,6 +114,16 @@ def test_choices_differ_and_log_probabilities_come(client) -> None:
     assert all(value < 0 for choice in answer.choices for value in choice.logprobs.token_logprobs)
 
 
+def test_a_prompt_of_any_length_can_be_echoed(client) -> None:
+    request = {"model": "text", "prompt": "To be " * 1000, "max_tokens": 2, "seed": 3, "echo": True}
+    whole = client.completions.create(**request)
+    assert whole.choices[0].text.startswith(request["prompt"])
+    assert whole.usage.prompt_tokens == 6000
+    chunks = list(client.completions.create(**request, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert len(chunks) == 6002
+
+
 def test_stop_ends_a_text_before_it_and_echo_repeats_the_prompt(client) -> None:
     request = {"model": "text", "prompt": "ab", "max_tokens": 30, "seed": 5}
     text = client.completions.create(**request).choices[0].text

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
@@ -141,15 +142,16 @@ class ModelHandler:
         self._readers[work.model, inner] = stream_id
 
     def step(self) -> list[StreamEvent]:
-        """One token for every open text."""
+        """One token for every open text; an echoed prompt is in one event, however long it is."""
         events = []
         for model, loop in self._loops.items():
-            for event in loop.step() if len(loop) else ():
-                stream_id = self._readers[model, event.id]
-                done = event.finish_reason is not None
-                length = self._streams[stream_id].prompt_tokens if done else 0
-                piece = as_piece(event, length, self._engines[model])
-                events.append(StreamEvent(stream_id, self._encode(piece), done))
+            made = loop.step() if len(loop) else ()
+            for (id, _), together in groupby(made, lambda event: (event.id, event.is_prompt)):
+                stream_id = self._readers[model, id]
+                length = self._streams[stream_id].prompt_tokens
+                pieces = [as_piece(event, length, self._engines[model]) for event in together]
+                done = pieces[-1].finish_reason is not None
+                events.append(StreamEvent(stream_id, self._encode(pieces), done))
                 if done:
                     self._forget(stream_id)
         return events
@@ -178,7 +180,7 @@ def as_piece(event: TokenEvent, prompt_tokens: int, engine: Engine) -> TextPiece
         event.token_id,
         event.logprob,
         event.finish_reason,
-        prompt_tokens,
+        0 if event.finish_reason is None else prompt_tokens,
         tuple((engine.tokenizer.decode([token]), logprob) for token, logprob in event.top),
         event.is_prompt,
     )

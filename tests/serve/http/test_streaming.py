@@ -35,7 +35,7 @@ class Says:
         if len(self.streams) == self.room:
             raise Overloaded("full")
         stream = PieceStream(len(self.streams), payload, buffer=9, on_end=lambda _: None)
-        stream.put(msgspec.msgpack.encode(TextPiece(self.version, 1, finish_reason="stop")))
+        stream.put(msgspec.msgpack.encode([TextPiece(self.version, 1, finish_reason="stop")]))
         stream.end()
         self.streams.append(stream)
         return stream

@@ -194,8 +194,8 @@ class Completion:
         return {**self._base, "choices": [], "usage": usage(choices, prompts)}
 
     def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        start, shown = self._offsets[index], None
-        self._offsets[index] += len(choice.text)
+        start, shown, text = self._offsets[index], None, choice.text
+        self._offsets[index] += len(text)
         if self._logprobs:
             lengths = accumulate(map(len, choice.tokens), initial=start)
             shown = {
@@ -206,7 +206,7 @@ class Completion:
             }
         return {
             "index": index,
-            "text": choice.text,
+            "text": text,
             "logprobs": shown,
             "finish_reason": choice.finish_reason,
         }
