@@ -19,7 +19,7 @@ from triptych.bundle.manifest import TextSampler
 from triptych.errors import BundleRefused, InputError
 from triptych.infer import DecodeLoop, Engine, GenerationRequest, TokenEvent, load
 from triptych.infer.decoding import prompt_tokens
-from triptych.serve.bodies import as_json, as_npy, from_npy
+from triptych.serve.bodies import as_json, as_npy, from_json, from_npy
 from triptych.serve.fingerprint import fingerprint
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.worker import StreamEvent
@@ -272,7 +272,7 @@ def read_inputs(work: RunWork | InferWork) -> dict[str, Any]:
     if work.content_type == NPY:
         name, _, body = work.body.partition(b"\n")
         return {name.decode(): from_npy(body)}
-    inputs: dict[str, Any] = msgspec.json.decode(work.body)
+    inputs: dict[str, Any] = from_json(work.body, "inputs")
     return inputs
 
 

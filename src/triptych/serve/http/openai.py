@@ -138,8 +138,8 @@ def as_works(
 def as_biases(given: dict[str, float]) -> dict[int, float]:
     """Biases by token id, whose JSON names are texts."""
     try:
-        return {int(token): bias for token, bias in given.items()}
-    except ValueError as error:
+        return msgspec.convert(given, dict[Token, float], str_keys=True)
+    except msgspec.ValidationError as error:
         raise InputError(str(error), where="logit_bias", valid="token ids as names") from error
 
 
