@@ -183,6 +183,10 @@ class Completion:
         parts = [self._choice(index, choice) for index, choice in enumerate(choices)]
         return {**self._base, "choices": parts, "usage": used}
 
+    def shows(self, piece: TextPiece) -> bool:
+        """Whether a stream tells of a piece: one without text too, where its token is asked for."""
+        return bool(piece.text or piece.finish_reason or self._logprobs)
+
     def chunk(self, index: int, piece: TextPiece) -> dict[str, Any]:
         """One event of a stream."""
         choice = Choice()
@@ -235,7 +239,7 @@ async def stream(
                 choices[index].add(piece)
                 if not exchange.status:  # until here an error still has its own status
                     await exchange.begin(200, EVENTS, [(b"cache-control", b"no-cache"), *headers])
-                if piece.text or piece.finish_reason:
+                if answer.shows(piece):
                     await send_event(exchange, encode(answer.chunk(index, piece)))
     except TriptychError as error:
         if not exchange.status:
