@@ -77,6 +77,26 @@ async def test_pipelined_requests_have_their_turns_in_order():
 
 
 @pytest.mark.anyio
+async def test_a_header_has_no_clock_while_the_server_reads_nothing_and_a_new_one_afterwards():
+    async with served() as (held, _, writer):
+        third = get("/3")
+        writer.write(get("/1") + get("/2") + third[:9])
+        first = await held.exchanges.get()
+        (connection,) = held.connections
+        while not (connection._is_paused and connection._reader.begun):
+            await asyncio.sleep(0)
+        assert connection._header_timer is None
+        first.reply(200, b"", TEXT, [])
+        second = await held.exchanges.get()
+        assert not connection._is_paused
+        assert connection._header_timer is not None
+        writer.write(third[9:])
+        second.reply(200, b"", TEXT, [])
+        assert (await held.exchanges.get()).path == "/3"
+        assert connection._header_timer is None
+
+
+@pytest.mark.anyio
 async def test_a_head_request_gets_the_length_and_no_body():
     async with served() as (held, reader, writer):
         writer.write(get("/a", method="HEAD") + get("/b"))
