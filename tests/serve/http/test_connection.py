@@ -261,6 +261,7 @@ async def test_who_sends_on_after_a_refusal_can_still_read_it():
         (get("/", "Host: y"), b"two Hosts"),
         (get("/", version="2.0"), b"HTTP/2.0"),
         (get("/", "Transfer-Encoding: gzip, chunked", method="POST"), b"transfer coding"),
+        (get("/", "Transfer-Encoding: gzip", CHUNKED, method="POST"), b"transfer coding"),
         (get("/", CHUNKED, version="1.0", method="POST"), b"transfer coding"),
         (get("x:443", method="CONNECT"), b"tunnel"),
     ],
