@@ -156,6 +156,14 @@ def test_every_setting_of_a_text_reaches_the_engine(client, bundles: Path) -> No
         assert 3 <= len(shown) <= 4
 
 
+def test_settings_that_clients_send_always_are_taken_where_they_change_nothing(client) -> None:
+    greedy = {"model": "text", "prompt": "ab", "max_tokens": 6, "temperature": 0}
+    additions = {"top_k": 3, "min_p": 0.2}
+    answer = client.completions.create(**greedy, n=2, seed=4, top_p=0.5, user="me", extra_body=additions)
+    wanted = client.completions.create(**greedy).choices[0].text
+    assert [choice.text for choice in answer.choices] == [wanted, wanted]
+
+
 def test_the_best_of_several_is_the_likeliest(client) -> None:
     request = {"model": "text", "prompt": "ab", "max_tokens": 6, "seed": 5}
     every = client.completions.create(**request, n=4, logprobs=0).choices

@@ -216,7 +216,7 @@ TEXT_PARAMETERS = tuple(
 
 
 def known_parameters(body: InferBody, names: tuple[str, ...]) -> None:
-    """Raise InputError for a parameter that would have no effect."""
+    """Raise InputError for a parameter of the request that is not one of `names`, nor says how."""
     valid = (*names, *FORM_PARAMETERS)
     for name in body.parameters:
         if name not in valid:
