@@ -114,6 +114,16 @@ def test_choices_differ_and_log_probabilities_come(client) -> None:
     assert all(value < 0 for choice in answer.choices for value in choice.logprobs.token_logprobs)
 
 
+def test_a_prompt_of_any_length_can_be_echoed(client) -> None:
+    request = {"model": "text", "prompt": "To be " * 1000, "max_tokens": 2, "seed": 3, "echo": True}
+    whole = client.completions.create(**request)
+    assert whole.choices[0].text.startswith(request["prompt"])
+    assert whole.usage.prompt_tokens == 6000
+    chunks = list(client.completions.create(**request, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert len(chunks) == 6002
+
+
 def test_stop_ends_a_text_before_it_and_echo_repeats_the_prompt(client) -> None:
     request = {"model": "text", "prompt": "ab", "max_tokens": 30, "seed": 5}
     text = client.completions.create(**request).choices[0].text
@@ -144,6 +154,14 @@ def test_every_setting_of_a_text_reaches_the_engine(client, bundles: Path) -> No
     ):
         assert shown[name] == logprob
         assert 3 <= len(shown) <= 4
+
+
+def test_settings_that_clients_send_always_are_taken_where_they_change_nothing(client) -> None:
+    greedy = {"model": "text", "prompt": "ab", "max_tokens": 6, "temperature": 0}
+    additions = {"top_k": 3, "min_p": 0.2}
+    answer = client.completions.create(**greedy, n=2, seed=4, top_p=0.5, user="me", extra_body=additions)
+    wanted = client.completions.create(**greedy).choices[0].text
+    assert [choice.text for choice in answer.choices] == [wanted, wanted]
 
 
 def test_the_best_of_several_is_the_likeliest(client) -> None:

@@ -14,8 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import msgspec
 import psutil
 import pytest
+
+import triptych
+from triptych.serve.kserve import Inference, Tensor
+from triptych.serve.models import ModelHandler
+from triptych.serve.supervise.failure import Failure
+from triptych.serve.work import JSON, NPY, InferWork, RunWork, Work
 
 SAMPLE, RUN, COMPLETE = "/v1/models/vae/sample", "/v1/models/vae/run/decode", "/v1/completions"
 
@@ -48,6 +55,7 @@ def raw(served, request: bytes) -> tuple[int, bytes]:
 
 
 HUGE = b"1" + b"0" * 400
+TENSOR = b'{"inputs": [{"name": "z", "shape": [%b], "datatype": "FP32", "data": [%b]}]}'
 BODIES = [
     (SAMPLE, b'{"n": 1, "n": 0}', 400),
     (SAMPLE, b'{"n": %b}' % HUGE, 400),
@@ -62,6 +70,17 @@ BODIES = [
     (RUN, b'{"inputs": {"z": null}}', 400),
     (RUN, b'{"inputs": "z"}', 400),
     (RUN, b'{"inputs": {"z": [[%b, 1, 1, 1]]}}' % HUGE, 400),
+    (RUN, b'{"inputs": {"z": [[1e400, 1, 1, 1]]}}', 400),
+    (RUN, b'{"inputs": {"z": [["\xff", 1, 1, 1]]}}', 400),
+    (INFER, b'{"parameters": {"timeout": %b}}' % HUGE, 400),
+    (INFER, TENSOR % (b"1, %b" % HUGE, b"0"), 400),
+    (INFER, TENSOR % (b"1, %d" % 2**70, b"0"), 400),
+    (INFER, TENSOR % (b"1, 4", b"1e400, 1, 1, 1"), 400),
+    (INFER, TENSOR % (b"1, 4", b'"\xff", 1, 1, 1'), 400),
+    (COMPLETE, b'{"model": "text", "logit_bias": {"%b": 1}}' % (b"9" * 20), 400),
+    (COMPLETE, b'{"model": "text", "logit_bias": {"-1": 1}}', 400),
+    (COMPLETE, b'{"model": "text", "prompt": [[1], [2]], "n": %b}' % (b"9" * 4300), 400),
+    (COMPLETE, b'{"model": "text", "prompt": [[1], [2]], "best_of": %b}' % (b"9" * 4300), 400),
     (COMPLETE, b'{"model": "text", "prompt": [%b]}' % HUGE, 400),
     (COMPLETE, b'{"model": "text", "prompt": [[-1]]}', 400),
     (COMPLETE, b'{"model": "text", "prompt": "a", "top_k": %b}' % HUGE, 400),
@@ -125,6 +144,20 @@ def test_strange_bodies_are_never_an_internal_error(served, path: str, body: byt
     answer = served.client.post(path, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == status, answer.text
     assert "Traceback" not in answer.text
+
+
+def test_numbers_and_texts_that_cannot_be_read_are_refused_alone_in_their_batch(bundles: Path) -> None:
+    rows = [b'{"z": [[1, 1, 1, 1]]}', b'{"z": [[1e400, 1, 1, 1]]}', b'{"z": [["\xff", 1, 1, 1]]}']
+    works: list[Work] = [RunWork("vae", "decode", JSON, body, NPY, 1) for body in rows]
+    for values in (b"1, 1, 1, 1", b"1e400, 1, 1, 1", b'"\xff", 1, 1, 1'):
+        tensor = Tensor("z", [1, 4], "FP32", b"[%b]" % values, True)
+        works.append(InferWork("vae", "decode", Inference("", [tensor], ["x"], [True])))
+    with triptych.load(bundles / "vae", threads=1) as engine:
+        answers = ModelHandler({"vae": engine}).handle_batch([msgspec.msgpack.encode(work) for work in works])
+    assert [answer.type if isinstance(answer, Failure) else "" for answer in answers] == [
+        "", "InputError", "InputError", "", "InputError", "InputError",
+    ]  # fmt: skip
+    assert [answer.where for answer in answers if isinstance(answer, Failure)] == ["inputs"] * 2 + ["z"] * 2
 
 
 LINES = [

@@ -169,3 +169,13 @@ def test_a_row_s_bytes_do_not_depend_on_its_company(client) -> None:
     whole = client.infer("vae", [tensor("z", z)]).as_numpy("x")
     alone = client.infer("vae", [tensor("z", z[17:18])]).as_numpy("x")
     assert np.array_equal(whole[17:18], alone)
+
+
+def test_a_parameter_of_one_tensor_changes_nothing_and_an_unknown_one_is_refused(served) -> None:
+    more = {"parameters": {"content_type": "np"}}
+    z = {"name": "z", "shape": [1, 4], "datatype": "FP32", "data": [0, 1, 2, 3]}
+    plain = served.client.post(INFER, json={"inputs": [z], "outputs": [{"name": "x"}]})
+    answer = served.client.post(INFER, json={"inputs": [z | more], "outputs": [{"name": "x"} | more]})
+    assert (answer.status_code, answer.content) == (200, plain.content)
+    refused = served.client.post(INFER, json={"inputs": [z], **more})
+    assert (refused.status_code, "content_type" in refused.json()["error"]) == (400, True)

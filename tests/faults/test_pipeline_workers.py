@@ -145,3 +145,18 @@ async def test_work_that_waits_for_a_hung_worker_expires_on_time(signpost):
         os.kill(pid, signal.SIGKILL)
         assert await held == b"done"
         assert pool.statistics().payloads == 2
+
+
+async def test_a_batch_larger_than_a_frame_harms_no_worker_and_only_what_is_too_large_alone_fails(
+    monkeypatch,
+):
+    monkeypatch.setattr("triptych.serve.supervise.link.MAX_BODY_BYTES", 1000)
+    wide = [word.ljust(600) for word in numbers(8)]
+    async with serving(size=1) as (broker, _, pool):
+        *answers, last = await ask_all(broker, [*wide, b"9".ljust(2000)])
+        assert answers == doubles(8)
+        assert isinstance(last, InputError)
+        assert "at most 1000" in str(last)
+        with pytest.raises(InputError, match="on its way"):
+            await anext(pool.stream(b"count 3".ljust(2000)))
+        assert pool.statistics().deaths == 0

@@ -61,7 +61,8 @@ def said(events):
     """What was said of each stream: its text, or what it failed of."""
     found = {}
     for event in events:
-        piece = msgspec.msgpack.decode(event.piece, type=TextPiece).text if event.piece else ""
+        pieces = msgspec.msgpack.decode(event.piece, type=list[TextPiece]) if event.piece else []
+        piece = "".join(piece.text for piece in pieces)
         found[event.stream_id] = event.failure.type if event.failure else piece
         assert event.done == (event.failure is not None)
     return found

@@ -6,6 +6,7 @@ import io
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -19,6 +20,17 @@ UNREADABLE = (ValueError, EOFError, OSError, SyntaxError, MemoryError, OverflowE
 def as_json(value: object) -> bytes:
     """JSON bytes; an array is nested lists, a float32 the shortest text that reads back as itself."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def from_json(body: bytes, where: str) -> Any:
+    """The value in JSON bytes.
+
+    Raises: InputError about `where` for a number that no float holds, or a text that is not UTF-8.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", where=where, valid="numbers") from error
 
 
 def as_npy(array: Array) -> bytes:

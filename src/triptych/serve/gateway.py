@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import cast
 
@@ -80,19 +81,23 @@ class Dispatch(Handler):
 
 
 class TextStream:
-    """The pieces of a text as they are made."""
+    """The pieces of a text as they are made; those of an echoed prompt come to the gateway together."""
 
-    def __init__(self, pieces: PieceStream, decode: Callable[[bytes], TextPiece]) -> None:
+    def __init__(self, pieces: PieceStream, decode: Callable[[bytes], list[TextPiece]]) -> None:
         self._pieces, self._decode = pieces, decode
+        self._here = deque[TextPiece]()
 
     def __aiter__(self) -> TextStream:
         return self
 
     async def __anext__(self) -> TextPiece:
-        return self._decode(await anext(self._pieces))
+        while not self._here:
+            self._here.extend(self._decode(await anext(self._pieces)))
+        return self._here.popleft()
 
     async def aclose(self) -> None:
         """Stop it within a token, also if nobody has read a piece yet."""
+        self._here.clear()
         await self._pieces.aclose()
 
 
@@ -139,7 +144,7 @@ class Gateway:
         self.pipeline = Pipeline(dispatch, self._producer, options, on_event=log_trouble)
         self._deadlines = Deadlines()
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode_piece = msgspec.msgpack.Decoder(TextPiece).decode
+        self._decode_piece = msgspec.msgpack.Decoder(list[TextPiece]).decode
         self._probe: asyncio.Task[dict[int, str]] | None = None
         metrics.watch_queue(lambda: self.queue_depth, lambda: self.wait_s)
 

@@ -45,7 +45,7 @@ class InferPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class InferInput(InferPart, frozen=True, kw_only=True):
     """One input: its values are in `data`, or in the binary part that `binary_data_size` counts."""
 
-    shape: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=16)]
+    shape: Annotated[list[Annotated[int, Meta(ge=0, le=2**63 - 1)]], Meta(max_length=16)]
     datatype: str
     data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 

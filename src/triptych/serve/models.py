@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from triptych.bundle.manifest import TextSampler
 from triptych.errors import BundleRefused, InputError
 from triptych.infer import DecodeLoop, Engine, GenerationRequest, TokenEvent, load
 from triptych.infer.decoding import prompt_tokens
-from triptych.serve.bodies import as_json, as_npy, from_npy
+from triptych.serve.bodies import as_json, as_npy, from_json, from_npy
 from triptych.serve.fingerprint import fingerprint
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.worker import StreamEvent
@@ -145,26 +146,28 @@ class ModelHandler:
         events: list[StreamEvent] = []
         for model, loop in self._loops.items():
             try:
-                events += [self._event(model, event) for event in (loop.step() if len(loop) else ())]
+                made = loop.step() if len(loop) else []
             except Exception as error:
                 failure = Failure.of(error)
                 for stream_id in [id for id, text in self._streams.items() if text.model == model]:
                     self.close_stream(stream_id)
                     events.append(StreamEvent(stream_id, done=True, failure=failure))
+            else:
+                for (id, _), together in groupby(made, lambda event: (event.id, event.is_prompt)):
+                    events.append(self._event(model, id, list(together)))
         return events
 
-    def _event(self, model: str, event: TokenEvent) -> StreamEvent:
-        """What the node is told of a token, or of the end of a text that failed."""
-        stream_id = self._readers[model, event.id]
-        if event.error is not None:
-            self._forget(stream_id)
-            return StreamEvent(stream_id, done=True, failure=Failure.of(event.error))
-        done = event.finish_reason is not None
-        length = self._streams[stream_id].prompt_tokens if done else 0
-        piece = as_piece(event, length, self._engines[model])
+    def _event(self, model: str, id: int, made: Sequence[TokenEvent]) -> StreamEvent:
+        """What the node is told of a text's token, of an echoed prompt in one, or of a text that failed."""
+        stream_id, last = self._readers[model, id], made[-1]
+        length = self._streams[stream_id].prompt_tokens
+        done = last.finish_reason is not None or last.error is not None
         if done:
             self._forget(stream_id)
-        return StreamEvent(stream_id, self._encode(piece), done)
+        if last.error is not None:
+            return StreamEvent(stream_id, done=True, failure=Failure.of(last.error))
+        pieces = [as_piece(event, length, self._engines[model]) for event in made]
+        return StreamEvent(stream_id, self._encode(pieces), done)
 
     def close_stream(self, stream_id: int) -> None:
         """Free the slot of a text nobody reads any more."""
@@ -190,7 +193,7 @@ def as_piece(event: TokenEvent, prompt_tokens: int, engine: Engine) -> TextPiece
         event.token_id,
         event.logprob,
         event.finish_reason,
-        prompt_tokens,
+        0 if event.finish_reason is None else prompt_tokens,
         tuple((engine.tokenizer.decode([token]), logprob) for token, logprob in event.top),
         event.is_prompt,
     )
@@ -282,7 +285,7 @@ def read_inputs(work: RunWork | InferWork) -> dict[str, Any]:
     if work.content_type == NPY:
         name, _, body = work.body.partition(b"\n")
         return {name.decode(): from_npy(body)}
-    inputs: dict[str, Any] = msgspec.json.decode(work.body)
+    inputs: dict[str, Any] = from_json(work.body, "inputs")
     return inputs
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from triptych.errors import InputError
-from triptych.serve.bodies import as_json
+from triptych.serve.bodies import as_json, from_json
 from triptych.serve.kserve import DATATYPES, Inference, Tensor, pack
 
 Array = np.ndarray
@@ -35,7 +34,7 @@ def read_tensor(part: Tensor) -> Array:
 
 def numbers(part: Tensor, dtype: np.dtype[Any]) -> Array:
     """The values of a JSON input, none of which may change in becoming a `dtype`."""
-    array = np.array(msgspec.json.decode(part.values))
+    array = np.array(from_json(part.values, part.name))
     if array.size and array.dtype.kind not in "biuf":
         raise InputError("holds what is no number", where=part.name, valid=f"numbers of {part.datatype}")
     with np.errstate(all="ignore"):

@@ -56,7 +56,7 @@ class FingerprintWork(Work, frozen=True, tag="fingerprint"):
 
 
 class TextWork(Work, frozen=True, tag="text"):
-    """Go on from a prompt. A stream: the answer is a sequence of `TextPiece`."""
+    """Go on from a prompt. A stream: the answer is a sequence of lists of `TextPiece`."""
 
     request: Continuation
 

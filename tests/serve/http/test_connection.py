@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from contextlib import asynccontextmanager
 
 import pytest
@@ -73,6 +74,26 @@ async def test_pipelined_requests_have_their_turns_in_order():
             exchange.reply(200, number.encode(), TEXT, [])
             assert "HTTP/1.1 200 OK" in await head(reader)
             assert await reader.readexactly(1) == number.encode()
+
+
+@pytest.mark.anyio
+async def test_a_header_has_no_clock_while_the_server_reads_nothing_and_a_new_one_afterwards():
+    async with served() as (held, _, writer):
+        third = get("/3")
+        writer.write(get("/1") + get("/2") + third[:9])
+        first = await held.exchanges.get()
+        (connection,) = held.connections
+        while not (connection._is_paused and connection._reader.begun):
+            await asyncio.sleep(0)
+        assert connection._header_timer is None
+        first.reply(200, b"", TEXT, [])
+        second = await held.exchanges.get()
+        assert not connection._is_paused
+        assert connection._header_timer is not None
+        writer.write(third[9:])
+        second.reply(200, b"", TEXT, [])
+        assert (await held.exchanges.get()).path == "/3"
+        assert connection._header_timer is None
 
 
 @pytest.mark.anyio
@@ -240,6 +261,7 @@ async def test_who_sends_on_after_a_refusal_can_still_read_it():
         (get("/", "Host: y"), b"two Hosts"),
         (get("/", version="2.0"), b"HTTP/2.0"),
         (get("/", "Transfer-Encoding: gzip, chunked", method="POST"), b"transfer coding"),
+        (get("/", "Transfer-Encoding: gzip", CHUNKED, method="POST"), b"transfer coding"),
         (get("/", CHUNKED, version="1.0", method="POST"), b"transfer coding"),
         (get("x:443", method="CONNECT"), b"tunnel"),
     ],
@@ -333,6 +355,33 @@ async def test_bodies_of_all_requests_have_a_limit_together_and_are_let_go_of():
         await gone.wait()
         assert held.gateway.bodies.held_bytes == 0
         others[1].close()
+
+
+@pytest.mark.anyio
+async def test_packed_bodies_take_what_they_are_unpacked_until_they_are_answered():
+    packed = gzip.compress(b" " * 1000)
+    request = get("/", "Content-Encoding: gzip", f"Content-Length: {len(packed)}", method="POST") + packed
+    async with served(limits=Limits(bodies_bytes=2500)) as (held, _, first):
+        address = first.get_extra_info("peername")
+        writers = [first, *[(await asyncio.open_connection(*address))[1] for _ in range(2)]]
+        exchanges = []
+        for writer in writers:
+            writer.write(request)
+            exchanges.append(await held.exchanges.get())
+        for exchange in exchanges[:2] * 2:  # read once more, it takes no more
+            assert await exchange.body() == b" " * 1000
+        assert held.gateway.bodies.held_bytes == 2000 + len(packed)
+        for _ in range(2):
+            with pytest.raises(Exception, match="more than 2500 bytes") as caught:
+                await exchanges[2].body()
+        exchanges[2].refuse(caught.value)
+        assert exchanges[2].status == 503
+        assert held.gateway.bodies.held_bytes == 2000
+        for exchange in exchanges[:2]:
+            exchange.reply(200, b"", TEXT, [])
+        assert held.gateway.bodies.held_bytes == 0
+        for writer in writers[1:]:
+            writer.close()
 
 
 @pytest.mark.anyio

@@ -26,7 +26,9 @@ TEXT = TextSampler(graph="g", score_graph="s", vocab_size=9, block_size=4, layer
 
 
 class Says:
-    """A pool whose texts are its version; it takes `room` of them."""
+    """A pool whose texts are its version, behind the pieces `before`; it takes `room` of them."""
+
+    before: tuple[TextPiece, ...] = ()
 
     def __init__(self, version: str, room: int = 8) -> None:
         self.version, self.room, self.streams = version, room, list[PieceStream]()
@@ -35,7 +37,8 @@ class Says:
         if len(self.streams) == self.room:
             raise Overloaded("full")
         stream = PieceStream(len(self.streams), payload, buffer=9, on_end=lambda _: None)
-        stream.put(msgspec.msgpack.encode(TextPiece(self.version, 1, finish_reason="stop")))
+        pieces = [*self.before, TextPiece(self.version, 1, -0.5, finish_reason="stop")]
+        stream.put(msgspec.msgpack.encode(pieces))
         stream.end()
         self.streams.append(stream)
         return stream
@@ -113,3 +116,24 @@ async def test_texts_of_a_request_that_cannot_be_met_whole_are_stopped(generatio
         await route.answer(exchange, **parts)
     with pytest.raises(StopAsyncIteration):
         await anext(gateway.pool.streams[0])  # type: ignore[attr-defined]
+
+
+@pytest.mark.anyio
+async def test_a_stream_with_log_probabilities_has_as_many_as_the_whole_answer(generation):
+    gateway, made = Gateway(generation("aaaaaaaaaaaa"), Settings(), Metrics()), []
+    held_back = TextPiece("", 2, -1.5, top=(("b", -1.5), ("c", -2.5)))
+    gateway.pool.before = (held_back, TextPiece("b", 3, -2.5), held_back)  # type: ignore[attr-defined]
+    for is_stream in (False, True):
+        body = {"model": "poet", "prompt": "a", "logprobs": 1, "stream": is_stream}
+        exchange, client = ask(gateway, "/v1/completions", body)
+        route, parts = Router(ROUTES).find("POST", exchange.path)
+        await route.answer(exchange, **parts)
+        made.append(client.said)
+    whole = json.loads(made[0].partition(b"\r\n\r\n")[2])["choices"][0]["logprobs"]
+    lines = [line for line in made[1].split(b"\n") if line.startswith(b"data: {")]
+    parts = [json.loads(line.removeprefix(b"data: "))["choices"][0]["logprobs"] for line in lines]
+    assert whole["token_logprobs"] == [-1.5, -2.5, -1.5, -0.5]
+    for name in ("tokens", "token_logprobs", "text_offset"):
+        assert [value for part in parts for value in part[name]] == whole[name]
+    shown = [part["top_logprobs"][0] if part["top_logprobs"] else None for part in parts]
+    assert shown == whole["top_logprobs"]

@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         except NoRequest as error:
             self._give_up_reading(error.status, error.flaw)
             return
-        if self._reader.begun and self._header_timer is None:
+        if self._reader.begun and self._header_timer is None and not self._is_paused:
             self._expect_header()
         if self._next:
             self._turn()
@@ -193,11 +193,21 @@ class Connection(asyncio.Protocol):
             self._next.popleft().forget()
 
     def _pace(self) -> None:
-        """Read no further while requests wait here, or while the client takes nothing."""
+        """Read no further while requests wait here, or while the client takes nothing.
+
+        The rest of a header that has begun cannot come in that time: its clock starts anew afterwards.
+        """
         wanted = bool(self._next) or self._drained is not None
-        if wanted != self._is_paused and not self._transport.is_closing():
-            self._is_paused = wanted
-            (self._transport.pause_reading if wanted else self._transport.resume_reading)()
+        if wanted == self._is_paused or self._transport.is_closing():
+            return
+        self._is_paused = wanted
+        if wanted:
+            self._transport.pause_reading()
+            self._stop_header_timer()
+        else:
+            self._transport.resume_reading()
+            if self._reader.begun and not self._is_broken:
+                self._expect_header()
 
     def _is_idle(self) -> bool:
         """Whether no request is being answered, and none has begun to arrive."""

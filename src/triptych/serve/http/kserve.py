@@ -29,7 +29,7 @@ OCTETS = "application/octet-stream"
 LENGTH = b"inference-header-content-length"
 MAX_DIGITS = 18
 SAMPLE = "sample"
-TIMEOUT, MICROSECONDS = "timeout", 1e-6
+TIMEOUT, MICROSECONDS, MAX_TIMEOUT = "timeout", 1e-6, 2**63 - 1
 FORM_PARAMETERS = ("graph", "binary_data_output", TIMEOUT)  # what says how, not what
 TEXT_INPUT = {"name": "text_input", "datatype": kserve.BYTES, "shape": [-1]}
 TEXT_OUTPUT = {"name": "text_output", "datatype": kserve.BYTES, "shape": [-1]}
@@ -141,8 +141,8 @@ def read_timeout(exchange: Exchange, parameters: kserve.Parameters) -> None:
     given = parameters.get(TIMEOUT)
     if given is None:
         return
-    if not isinstance(given, int) or isinstance(given, bool) or given <= 0:
-        where, valid = f"parameters.{TIMEOUT}", "a whole number of microseconds above 0"
+    if not isinstance(given, int) or isinstance(given, bool) or not 0 < given <= MAX_TIMEOUT:
+        where, valid = f"parameters.{TIMEOUT}", "a whole number of microseconds above 0, of 64 bits"
         raise InputError(f"got {given!r}", where=where, valid=valid)
     exchange.deadline_s = min(exchange.deadline_s, exchange.arrived_at_s + given * MICROSECONDS)
 
@@ -216,7 +216,7 @@ TEXT_PARAMETERS = tuple(
 
 
 def known_parameters(body: InferBody, names: tuple[str, ...]) -> None:
-    """Raise InputError for a parameter that would have no effect."""
+    """Raise InputError for a parameter of the request that is not one of `names`, nor says how."""
     valid = (*names, *FORM_PARAMETERS)
     for name in body.parameters:
         if name not in valid:

@@ -138,8 +138,8 @@ def as_works(
 def as_biases(given: dict[str, float]) -> dict[int, float]:
     """Biases by token id, whose JSON names are texts."""
     try:
-        return {int(token): bias for token, bias in given.items()}
-    except ValueError as error:
+        return msgspec.convert(given, dict[Token, float], str_keys=True)
+    except msgspec.ValidationError as error:
         raise InputError(str(error), where="logit_bias", valid="token ids as names") from error
 
 
@@ -183,6 +183,10 @@ class Completion:
         parts = [self._choice(index, choice) for index, choice in enumerate(choices)]
         return {**self._base, "choices": parts, "usage": used}
 
+    def shows(self, piece: TextPiece) -> bool:
+        """Whether a stream tells of a piece: one without text too, where its token is asked for."""
+        return bool(piece.text or piece.finish_reason or self._logprobs)
+
     def chunk(self, index: int, piece: TextPiece) -> dict[str, Any]:
         """One event of a stream."""
         choice = Choice()
@@ -194,8 +198,8 @@ class Completion:
         return {**self._base, "choices": [], "usage": usage(choices, prompts)}
 
     def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        start, shown = self._offsets[index], None
-        self._offsets[index] += len(choice.text)
+        start, shown, text = self._offsets[index], None, choice.text
+        self._offsets[index] += len(text)
         if self._logprobs:
             lengths = accumulate(map(len, choice.tokens), initial=start)
             shown = {
@@ -206,7 +210,7 @@ class Completion:
             }
         return {
             "index": index,
-            "text": choice.text,
+            "text": text,
             "logprobs": shown,
             "finish_reason": choice.finish_reason,
         }
@@ -235,7 +239,7 @@ async def stream(
                 choices[index].add(piece)
                 if not exchange.status:  # until here an error still has its own status
                     await exchange.begin(200, EVENTS, [(b"cache-control", b"no-cache"), *headers])
-                if piece.text or piece.finish_reason:
+                if answer.shows(piece):
                     await send_event(exchange, encode(answer.chunk(index, piece)))
     except TriptychError as error:
         if not exchange.status:

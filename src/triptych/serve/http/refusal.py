@@ -37,6 +37,7 @@ STATUS: dict[type[TriptychError], int] = {
 NAMES = {
     400: "invalid_input",
     401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",

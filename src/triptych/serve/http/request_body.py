@@ -34,6 +34,7 @@ class RequestBody:
         "_bytes",
         "_headers",
         "_held_bytes",
+        "_is_plain",
         "_is_too_large",
         "_limit_bytes",
         "_room",
@@ -46,7 +47,7 @@ class RequestBody:
         self._headers, self._limit_bytes = headers, limit_bytes
         self._room, self._held_bytes = room, 0
         self._bytes: bytes | bytearray = b""
-        self._is_too_large = False
+        self._is_too_large = self._is_plain = False
         self._broken: Refusal | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -62,8 +63,7 @@ class RequestBody:
             self.drop()
             self._wake()
         elif room.held_bytes > room.limit_bytes:
-            self.drop()
-            self.break_off(no_room(room.limit_bytes))
+            self._find_no_room()
         elif not self._bytes:
             self._bytes = part
         else:
@@ -118,9 +118,26 @@ class RequestBody:
             raise Refusal(408, "the body did not come in time", where="body", headers=[CLOSE]) from error
 
     def whole(self) -> bytes:
-        """All of it, once it is whole, uncompressed; raises what `check_length` and `plain` raise."""
+        """All of it, once it is whole, uncompressed; from then on that is what it takes.
+
+        Raises: what `check_length` and `plain` raise; Refusal (503) when there is no room for it unpacked.
+        """
         self.check_length()
-        return plain(bytes(self._bytes), self._headers, self._limit_bytes)
+        if not self._is_plain:
+            self._keep_plain(plain(bytes(self._bytes), self._headers, self._limit_bytes))
+        self.check_length()
+        return bytes(self._bytes)
+
+    def _keep_plain(self, found: bytes) -> None:
+        """Hold what was unpacked in place of what came."""
+        self._room.held_bytes += len(found) - self._held_bytes
+        self._bytes, self._held_bytes, self._is_plain = found, len(found), True
+        if self._room.held_bytes > self._room.limit_bytes:
+            self._find_no_room()
+
+    def _find_no_room(self) -> None:
+        self.drop()
+        self.break_off(no_room(self._room.limit_bytes))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

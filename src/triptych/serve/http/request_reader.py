@@ -83,13 +83,16 @@ class RequestReader:
         self._header_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One field; those behind the body are not read."""
-        if self.begun:
-            self._header_bytes += len(name) + len(value) + 4  # ": " and the end of the line
-            name = name.lower()
-            if name == HOST and HOST in self._headers:
-                self._refuse("has two Hosts")
-            self._headers[name] = value
+        """One field; one that comes again is a list (RFC 9110, 5.3). Those behind the body are not read."""
+        if not self.begun:
+            return
+        self._header_bytes += len(name) + len(value) + 4  # ": " and the end of the line
+        self._check_size()
+        name = name.lower()
+        before = self._headers.get(name)
+        if before is not None and name == HOST:
+            self._refuse("has two Hosts")
+        self._headers[name] = value if before is None else b"%b, %b" % (before, value)
 
     def on_headers_complete(self) -> None:
         """The header is here: the exchange begins."""
@@ -99,9 +102,7 @@ class RequestReader:
             if method == "CONNECT":
                 self._refuse("asks for a tunnel")
             return  # it is read once more, without that
-        if self._header_bytes > MAX_HEADER_BYTES:
-            self._status = 431
-            self._refuse(TOO_LONG)
+        self._check_size()
         self.begun, self._unused = False, 0
         version = parser.get_http_version()
         if flaw := flaw_of(version, self._headers):
@@ -124,6 +125,11 @@ class RequestReader:
             self._unused = 0
             exchange, self.reading = self.reading, None
             exchange.feed_end()
+
+    def _check_size(self) -> None:
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._status = 431
+            self._refuse(TOO_LONG)
 
     def _refuse(self, flaw: str) -> NoReturn:
         """End the parser's run: what it has read is no request."""

@@ -63,7 +63,7 @@ class CompletionBody(Body, frozen=True):
 
     model: str
     prompt: Any = ""
-    max_tokens: Annotated[int, Meta(ge=0, description="0 only with `echo`")] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, lt=2**31, description="0 only with `echo`")] | None = None
     temperature: Temperature | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     top_k: (
@@ -77,8 +77,10 @@ class CompletionBody(Body, frozen=True):
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     stop: Annotated[str, Meta(min_length=1)] | Stops | None = None
     seed: Seed | None = None
-    n: Annotated[int, Meta(ge=1)] | None = None
-    best_of: Annotated[int, Meta(ge=1, description="make this many, return the `n` best")] | None = None
+    n: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    best_of: (
+        Annotated[int, Meta(ge=1, lt=2**31, description="make this many, return the `n` best")] | None
+    ) = None
     logprobs: Annotated[int, Meta(ge=0, le=20, description="of this many likeliest tokens")] | None = None
     echo: bool | None = None
     stream: bool | None = None

@@ -15,7 +15,6 @@ class Choice:
     """What one of a request's texts has become so far."""
 
     def __init__(self) -> None:
-        self.text = ""
         self.tokens: list[str] = []
         self.logprobs: list[float | None] = []
         self.top: list[dict[str, float] | None] = []
@@ -24,13 +23,17 @@ class Choice:
 
     def add(self, piece: TextPiece) -> None:
         """Take in the next piece."""
-        self.text += piece.text
         self.tokens.append(piece.text)
         self.logprobs.append(piece.logprob)
         self.top.append(likeliest(piece))
         self.made += not piece.is_prompt
         self.finish_reason = piece.finish_reason
         self.prompt_tokens = piece.prompt_tokens or self.prompt_tokens
+
+    @property
+    def text(self) -> str:
+        """All of it, put together anew."""
+        return "".join(self.tokens)
 
     @property
     def mean_logprob(self) -> float:

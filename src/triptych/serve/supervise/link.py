@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from triptych.errors import InputError
 from triptych.serve.supervise.activity import Activity, Doing
-from triptych.serve.supervise.channel import AsyncChannel, Frame
+from triptych.serve.supervise.channel import MAX_BODY_BYTES, AsyncChannel, Frame
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.process import ProcessChild, spawn
 from triptych.serve.supervise.spec import Exit, Shutdown
@@ -22,6 +23,7 @@ decode_answers = msgspec.msgpack.Decoder(list[bytes | Failure]).decode
 decode_failure = msgspec.msgpack.Decoder(Failure).decode
 decode_events = msgspec.msgpack.Decoder(list[StreamEvent]).decode
 encode = msgspec.msgpack.encode
+PREFIX_BYTES = 5  # the most that msgpack puts in front of a list, and of each of its parts
 
 
 class Batch:
@@ -116,13 +118,22 @@ class WorkerLink:
         return await self.wait()
 
     def submit(self, batch: Batch) -> None:
-        """Hand the worker a batch."""
+        """Hand the worker a batch; one larger than a frame fails, and the worker never sees it."""
+        error = beyond_frame(batch.payloads)
+        if error is not None:
+            if not batch.future.done():
+                batch.future.set_exception(error)
+            return
         self._expect()
         self.batches[batch.id] = batch
         self._channel.send(Kind.BATCH, batch.id, encode(batch.payloads))
 
     def open_stream(self, stream: PieceStream) -> None:
-        """Let a stream join the worker."""
+        """Let a stream join the worker; one whose payload is larger than a frame ends instead."""
+        error = beyond_frame([stream.payload])
+        if error is not None:
+            stream.end(error)
+            return
         self._expect()
         self.streams[stream.id] = stream
         self._channel.send(Kind.OPEN, stream.id, stream.payload)
@@ -225,6 +236,16 @@ class WorkerLink:
         )
         self._owner.link_gone(self, doing, end.reason)
         self._exited.set_result(end)
+
+
+def beyond_frame(payloads: Sequence[bytes]) -> InputError | None:
+    """What is wrong with payloads that do not fit into one frame; None if they do."""
+    size = sum(map(len, payloads)) + PREFIX_BYTES * (len(payloads) + 1)
+    if size <= MAX_BODY_BYTES:
+        return None
+    return InputError(
+        f"takes {size} bytes on its way to a worker", where="body", valid=f"at most {MAX_BODY_BYTES}"
+    )
 
 
 async def start_worker(
