@@ -45,6 +45,7 @@ BAD = {
     "nothing to inspect": (["inspect", "/no/such"], "/no/such"),
     "nothing to serve": (["serve"], "BUNDLE"),
     "serving what is not there": (["serve", "/no/such"], "/no/such"),
+    "a broker's password as it is": (["worker", "{images}", "--broker", "amqp://u:p/w@host/"], "%2F"),
     "a broker that is not there": (["serve", "{images}", "--broker", "kafka://x"], "memory"),
     "an unknown serving setting": (["serve", "{images}", "--set", "queue.capcity=1"], "capacity"),
     "a port that is none": (["serve", "{images}", "--port", "70000"], "port"),

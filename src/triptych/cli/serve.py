@@ -65,7 +65,7 @@ def serve(
 
 
 def check_broker(url: str, brokers: Sequence[str]) -> None:
-    """Refuse an address of a kind that is not in `brokers`.
+    """Refuse an address of a kind that is not in `brokers`, and what is no address.
 
     Raises: ConfigError; ModuleNotFoundError, so that what is missing is named together with its extra.
     """
@@ -77,4 +77,6 @@ def check_broker(url: str, brokers: Sequence[str]) -> None:
         problem = f"got a `{scheme}` address" if url else "got none"
         raise ConfigError(problem, where="--broker", valid=valid, remedy=nearest(scheme, brokers))
     if scheme != "memory":
-        import aio_pika  # noqa: F401
+        from triptych.serve.brokers.amqp_address import shown
+
+        shown(url)

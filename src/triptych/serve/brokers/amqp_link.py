@@ -19,6 +19,7 @@ import aio_pika
 from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishError
 
 from triptych.errors import BrokerUnavailable, Overloaded
+from triptych.serve.brokers.amqp_address import shown
 from triptych.serve.brokers.amqp_connection import (
     BLOCKED,
     ERRORS,
@@ -65,7 +66,8 @@ class AmqpLink:
         on_lost: Callable[[], object] = lambda: None,
         on_gone: Callable[[], object] = lambda: None,
     ) -> None:
-        self.url, self.options, self.created = url, options, set[str]()
+        self.url, self.where = url, shown(url)
+        self.options, self.created = options, set[str]()
         self.reconnects, self.token = 0, secrets.token_hex(8)
         self._declare, self._consume = declare, consume
         self._on_up, self._on_lost, self._on_gone = on_up, on_lost, on_gone
@@ -80,11 +82,6 @@ class AmqpLink:
     def is_up(self) -> bool:
         """Whether messages go and come."""
         return self._up.is_set()
-
-    @property
-    def where(self) -> str:
-        """The address, without the password."""
-        return str(aio_pika.connection.make_url(self.url).with_password(None).with_query(None))
 
     async def start(self) -> None:
         """Begin to connect; does not wait for it."""
