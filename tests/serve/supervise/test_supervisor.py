@@ -125,6 +125,34 @@ async def test_restart_type_decides_who_comes_back(restart, end, restarted):
     await supervisor.stop()
 
 
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_a_temporary_child_that_goes_with_another_does_not_come_back(strategy):
+    stage = Stage()
+    supervisor = stage.supervisor(["a", stage.spec("b", restart="temporary"), "c"], strategy=strategy)
+    await supervisor.start()
+    stage.running["a"].die()
+    await stage.diary_is("+a", "+b", "+c", "-c", "-b", "+a", "+c")
+    assert [child.state for child in supervisor.which_children()] == ["running", "stopped", "running"]
+    await supervisor.stop()
+
+
+async def test_who_is_stopped_while_it_starts_leaves_nobody_running():
+    stage, may_start = Stage(), asyncio.Event()
+
+    async def start_slowly():
+        await may_start.wait()
+        return await stage.spec("b").start()
+
+    supervisor = stage.supervisor(["a", ChildSpec("b", start_slowly), "c"])
+    starting = asyncio.create_task(supervisor.start())
+    await stage.diary_is("+a")
+    assert await supervisor.stop() == Exit(code=0)
+    may_start.set()
+    with pytest.raises(ConfigError, match="has been stopped"):
+        await starting
+    assert stage.diary == ["+a", "-a", "+b", "-b"]
+
+
 async def test_one_death_too_many_in_the_window_ends_the_supervisor_with_its_cause():
     stage = Stage()
     supervisor = stage.supervisor("ab", max_restarts=2, max_seconds=5)

@@ -94,15 +94,19 @@ class Supervisor:
         Raises: SupervisorFailed if starts fail more often than `max_restarts` allows; nobody is left running.
         What has ended cannot be started again: its own cause is raised, so that the parent hears it.
         """
-        if self._end is not None:
-            raise self._end.exception or ConfigError("has been stopped", where=self.name)
+        self._check_not_over()
         try:
             for entry in self._entries:
                 await self._bring_up(entry)
+                self._check_not_over()
         except BaseException:
             await self._take_down(self._entries)
             raise
         self._task = asyncio.create_task(self._supervise(), name=f"supervisor {self.name}")
+
+    def _check_not_over(self) -> None:
+        if self._end is not None:
+            raise self._end.exception or ConfigError("has been stopped", where=self.name)
 
     async def run(self) -> None:
         """Start, then supervise until `stop()`.
@@ -192,10 +196,11 @@ class Supervisor:
         last = position + 1 if self._strategy == "one_for_one" else len(self._entries)
         affected = [e for e in self._entries[first:last] if e is entry or e.child is not None]
         await self._take_down(affected)
-        for other in affected:
+        to_restart = [other for other in affected if other.spec.restart != "temporary"]
+        for other in to_restart:
             other.restarting = True
         await self._sleep(delay_s)
-        for other in affected:
+        for other in to_restart:
             other.restarts += 1
             await self._bring_up(other, "restarted")
 
