@@ -16,7 +16,14 @@ import aio_pika
 import pytest
 from aiormq.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity
 
-from triptych.errors import BrokerUnavailable, ConfigError, StorageFull, StoreDamaged, TriptychError
+from triptych.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    NotFoundError,
+    StorageFull,
+    StoreDamaged,
+    TriptychError,
+)
 from triptych.serve.brokers.amqp_connection import closing_is_an_error
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
@@ -217,14 +224,7 @@ async def test_two_processes_cannot_have_one_store(tmp_path):
 
 async def test_a_full_disk_is_its_own_error_and_nothing_is_torn(tmp_path):
     broker = await SqliteBroker(tmp_path / "jobs.db", BrokerOptions(size_bytes=200_000)).start()
-    safe: list[str] = []
-
-    async def fill() -> None:
-        while True:
-            safe.append(await broker.publish(job(os.urandom(1000))))
-
-    with pytest.raises(StorageFull, match="kept for results"):
-        await fill()
+    safe = await fill(broker)
     assert len(safe) > 20
     for id in safe:
         assert (await broker.get(id)).state == "queued"
@@ -238,6 +238,62 @@ async def test_a_full_disk_is_its_own_error_and_nothing_is_torn(tmp_path):
     db = sqlite3.connect(tmp_path / "jobs.db")
     assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()
+
+
+async def fill(broker):
+    """Publish until there is no room; the jobs that found some."""
+    ids: list[str] = []
+
+    async def publish() -> None:
+        while True:
+            ids.append(await broker.publish(job(os.urandom(1000))))
+
+    with pytest.raises(StorageFull, match="kept for results"):
+        await publish()
+    return ids
+
+
+async def is_full(broker):
+    """Whether one more job finds no room."""
+    try:
+        await broker.publish(job(b"one more"))
+    except StorageFull:
+        return True
+    return False
+
+
+async def test_a_full_store_has_room_again_once_its_results_have_been_kept_long_enough(tmp_path):
+    path, full = tmp_path / "jobs.db", BrokerOptions(size_bytes=200_000, retention_s=0.3)
+    broker = await SqliteBroker(path, full).start()
+    ids = await fill(broker)
+    leases = await broker.take(len(ids))
+    for lease in leases[:-1]:
+        assert await broker.ack(lease, b"result")
+    async with asyncio.timeout(5):
+        while await is_full(broker):
+            await asyncio.sleep(0.05)
+    with pytest.raises(NotFoundError):
+        await broker.get(ids[0])
+    assert (await broker.get(leases[-1].id)).state == "running"
+    await broker.close()
+
+
+async def test_what_ended_long_ago_is_forgotten_though_nothing_is_published(tmp_path):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    ids = [await broker.publish(job()) for _ in range(2)]
+    for lease in await broker.take(2):
+        await broker.ack(lease, b"result")
+    await broker.close()
+    content = path.read_bytes()  # the first one's id has rotted, and its index says something else
+    place = content.rindex(ids[0].encode())
+    path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    broker = await SqliteBroker(path, BrokerOptions(retention_s=0.2)).start()
+    with closing(sqlite3.connect(path)) as reader:
+        async with asyncio.timeout(5):
+            while reader.execute("SELECT count(*) FROM jobs").fetchone() != (0,):
+                await asyncio.sleep(0.05)
+    await broker.close()
 
 
 @asynccontextmanager

@@ -49,14 +49,16 @@ class SqliteBroker:
         self._taking = 0
         self._changed = asyncio.Event()
         self._published = self._settled = self._redelivered = self._dead_lettered = self._damaged = 0
-        self._forget_at_s = 0.0
+        self._forgetting: asyncio.TimerHandle | None = None
+        self._is_closing = False
 
     async def start(self) -> SqliteBroker:
-        """Queue again what an earlier process had taken: it is nobody's now."""
+        """Queue again what an earlier process had taken: it is nobody's now. Begin to forget what is old."""
         self.name = await self._writer.call(table.name)
         found = await self._writer.call(table.put_all_back)
         if found:
             log.warning("%s: %d jobs were under way when it was last closed: queued again", self.path, found)
+        self._forget()
         return self
 
     async def publish(self, job: Job) -> str:
@@ -64,7 +66,6 @@ class SqliteBroker:
         id, is_new = await self._writer.call(lambda db: table.insert(db, job, self.options.capacity))
         self._published += is_new
         self._changed.set()
-        self._forget()
         return id
 
     async def take(self, demand: int) -> list[Lease]:
@@ -161,6 +162,9 @@ class SqliteBroker:
 
     async def close(self) -> None:
         """See `Source`. What was out is queued again; closing twice does no harm."""
+        self._is_closing = True
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         for _, timer in self._leases.values():
             timer.cancel()
         if self._leases:
@@ -233,13 +237,18 @@ class SqliteBroker:
         log.error("job %s is a dead letter: %s", id, reason)
 
     def _forget(self) -> None:
-        """Now and then drop what ended long ago."""
-        if self._loop.time() >= self._forget_at_s:
-            self._forget_at_s = self._loop.time() + FORGET_EVERY_S
-            before_s = time.time() - self.options.retention_s
-            self._writer.call(lambda db: table.forget(db, before_s)).add_done_callback(
-                lambda done: done.cancelled() or done.exception()
-            )
+        """Drop what ended long ago: its room is needed also while nothing comes, or can come."""
+        before_s = time.time() - self.options.retention_s
+        asked = self._writer.call(lambda db: table.forget(db, before_s))
+        asked.add_done_callback(self._forget_later)
+
+    def _forget_later(self, asked: asyncio.Future[None]) -> None:
+        """Forget again in a while, whatever became of it this time."""
+        if not asked.cancelled() and (error := asked.exception()) is not None:
+            log.warning("%s: what ended long ago could not be dropped yet: %s", self.path, error)
+        if not self._is_closing:
+            pause_s = min(FORGET_EVERY_S, self.options.retention_s)
+            self._forgetting = self._loop.call_later(pause_s, self._forget)
 
     def _unlock(self) -> None:
         if self._lock is not None:

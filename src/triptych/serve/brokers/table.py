@@ -258,8 +258,16 @@ def requeue(db: sqlite3.Connection, id: str) -> Record:
 
 
 def forget(db: sqlite3.Connection, before_s: float) -> None:
-    """Drop what ended before; dead jobs stay."""
-    db.execute("DELETE FROM jobs WHERE ended_at_s > 0 AND ended_at_s < ? AND state != 'dead'", (before_s,))
+    """Drop what ended before; dead jobs stay. A damaged id or key, which no index knows, is no obstacle."""
+    old = "DELETE FROM jobs WHERE ended_at_s > 0 AND ended_at_s < ? AND state != 'dead'"
+    try:
+        db.execute(old, (before_s,))
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_CORRUPT_INDEX:
+            raise
+        log.critical("an index is not what was written: made anew from the rows")
+        db.execute("REINDEX jobs")
+        db.execute(old, (before_s,))
 
 
 def levels(db: sqlite3.Connection) -> dict[str, int]:
