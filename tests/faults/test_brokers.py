@@ -24,6 +24,7 @@ from triptych.errors import (
     StoreDamaged,
     TriptychError,
 )
+from triptych.serve.brokers import store_file
 from triptych.serve.brokers.amqp_connection import closing_is_an_error
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
@@ -53,6 +54,27 @@ async def main():
     await asyncio.gather(*(publish(worker) for worker in range(8)))
 
 asyncio.run(main())
+"""
+
+
+OPENER = """
+import os, sys
+from triptych.serve.brokers import store_file, table
+
+left = int(sys.argv[2])
+
+def dying(function):
+    def call(*given, **named):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return function(*given, **named)
+    return call
+
+for module, name in ((os, "rename"), (os, "unlink"), (os, "fsync"), (store_file, "copy_row")):
+    setattr(module, name, dying(getattr(module, name)))
+store_file.connect(sys.argv[1], table.SCHEMA, 2**30).close()
 """
 
 
@@ -158,6 +180,57 @@ async def test_what_is_whole_of_a_damaged_file_is_kept(tmp_path, caplog):
     assert len(kept) >= 50
     assert set(kept) <= set(ids)
     assert "the damaged file is now" in caplog.text
+    await broker.close()
+
+
+async def damaged_index(path):
+    """A store of which only an index cannot be read; its jobs."""
+    broker = await SqliteBroker(path).start()
+    ids = [await broker.publish(job(b"work" * 100)) for _ in range(8)]
+    await broker.close()
+    content = bytearray(path.read_bytes())
+    starts = range(4096, len(content), 4096)
+    index = next(n for n in starts if content[n] == 10 and ids[0].encode() in content[n : n + 4096])
+    content[index : index + 4096] = bytes(4096)
+    path.write_bytes(content)
+    return ids
+
+
+async def test_a_damaged_store_loses_nothing_whenever_its_rescue_is_killed(tmp_path):
+    damaged = tmp_path / "damaged" / "jobs.db"
+    ids = await damaged_index(damaged)
+    deaths, code = -1, 9
+    while code == 9:
+        deaths += 1
+        path = tmp_path / f"{deaths}" / "jobs.db"
+        shutil.copytree(damaged.parent, path.parent)
+        opening = [sys.executable, "-c", OPENER, str(path), str(deaths)]
+        code = (await asyncio.to_thread(subprocess.run, opening, check=False)).returncode
+        broker = await SqliteBroker(path).start()
+        assert [record.id for record in await broker.unfinished()] == ids
+        await broker.close()
+        left = {file.name for file in path.parent.iterdir() if "damaged" not in file.name}
+        assert left == {"jobs.db", "jobs.db.lock"}
+    assert code == 0
+    assert deaths > len(ids)
+
+
+async def test_a_rescue_that_finds_the_disk_full_drops_no_row(tmp_path, monkeypatch):
+    path = tmp_path / "jobs.db"
+    ids = await damaged_index(path)
+    before, copy_row = path.read_bytes(), store_file.copy_row
+
+    class Full:
+        def execute(self, *_):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_file, "copy_row", lambda old, _, seq: copy_row(old, Full(), seq))
+        with pytest.raises(ConfigError, match="disk is full"):
+            SqliteBroker(path)
+    assert path.read_bytes() == before
+    broker = await SqliteBroker(path).start()
+    assert [record.id for record in await broker.unfinished()] == ids
     await broker.close()
 
 
