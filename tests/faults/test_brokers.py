@@ -156,6 +156,32 @@ async def test_a_damaged_row_is_put_aside_and_the_others_are_served(tmp_path, ca
     await broker.close()
 
 
+@pytest.mark.parametrize("column", ["id", "key", "state"])
+async def test_a_row_of_which_a_text_is_none_any_more_is_put_aside(tmp_path, caplog, column):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    for number in range(3):
+        await broker.publish(Job(f"job-{number}", b"work", f"key-{number}"))
+    await broker.close()
+    content = path.read_bytes()
+    row = content.rindex(b"job-1key-1work")
+    place = row + {"id": 0, "key": 5, "state": 18}[column]
+    assert chr(content[place]) in "jkq"
+    path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    broker = await SqliteBroker(path).start()
+    taken = [(await broker.take(1))[0] for _ in range(2)]
+    assert [lease.id for lease in taken] == ["job-0", "job-2"]
+    assert "is put aside: its row (2)" in caplog.text
+    if column != "id":
+        with pytest.raises(StoreDamaged, match="job-1"):
+            await broker.get("job-1")
+    assert await broker.ack(taken[0], b"result")
+    await broker.close()
+    broker = await SqliteBroker(path).start()
+    assert [lease.id for lease in await broker.take(3)] == ["job-2"]
+    await broker.close()
+
+
 async def test_a_file_that_is_no_store_is_refused_by_name(tmp_path):
     path = tmp_path / "jobs.db"
     path.write_bytes(b"not a database at all" * 1000)

@@ -193,6 +193,8 @@ class SqliteBroker:
         self._damaged += found.damaged
         for row in found.dead:
             self._note_dead(row.id, f"handed out {row.deliveries} times")
+        if found.dead or found.damaged:
+            self._changed.set()  # behind them there may be others
         leases = [Lease(row.id, row.body, row.deliveries, next(self._tags)) for row in found.rows]
         for lease in leases:
             self._hold(lease)

@@ -51,6 +51,7 @@ def connect(path: str, schema: str, size_bytes: int) -> sqlite3.Connection:
 def open_checked(path: str, schema: str, size_bytes: int) -> sqlite3.Connection:
     """The open database, if it is whole."""
     db = sqlite3.connect(path, WAIT_S, isolation_level=None, check_same_thread=False)
+    db.text_factory = lossy_text
     try:
         if path != MEMORY:
             db.execute("PRAGMA journal_mode = WAL")
@@ -64,6 +65,11 @@ def open_checked(path: str, schema: str, size_bytes: int) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def lossy_text(stored: bytes) -> str:
+    """A stored text; one that is damaged is another text, as its row's checksum tells."""
+    return stored.decode(errors="replace")
 
 
 def rescue(path: str, schema: str) -> None:

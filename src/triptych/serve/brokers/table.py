@@ -10,14 +10,15 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 from zlib import crc32
 
 import msgspec
 
 from triptych.errors import ConflictError, NotFoundError, Overloaded, StorageFull, StoreDamaged
-from triptych.serve.brokers.job import ENDED, Job, Record
+from triptych.serve.brokers.job import ENDED, Job, Record, State
 
+STATES = get_args(State)
 RESERVED = 0.2  # of the file, for the results of jobs that have been accepted
 
 SCHEMA = """
@@ -51,14 +52,14 @@ CREATE TRIGGER IF NOT EXISTS job_went AFTER DELETE ON jobs BEGIN
     UPDATE levels SET jobs = jobs - 1 WHERE state = OLD.state;
 END;
 """
-COLUMNS = "id, key, body, body_crc, state, deliveries, result, reason, end_crc, submitted_at_s, ended_at_s"
 
 log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """A row as it is stored; `COLUMNS` are its fields."""
+    """A row as it is stored."""
 
+    seq: int
     id: str
     key: str | None
     body: bytes
@@ -77,14 +78,15 @@ class Row(NamedTuple):
         is_end_whole = not self.ended_at_s or self.end_crc == crc_of_end(
             self.id, self.state, self.result, self.reason
         )
-        return self.body_crc == crc_of_body(self.id, self.key or "", self.body) and is_end_whole
+        is_begun = self.state in STATES and self.body_crc == crc_of_body(self.id, self.key or "", self.body)
+        return is_begun and is_end_whole
 
     def record(self) -> Record:
         """What callers see."""
-        fields = {
-            name: value for name, value in self._asdict().items() if "crc" not in name and name != "key"
-        }
-        return msgspec.convert(fields, Record)
+        return msgspec.convert({name: getattr(self, name) for name in Record.__struct_fields__}, Record)
+
+
+COLUMNS = ", ".join(Row._fields)
 
 
 class HandedOut(NamedTuple):
@@ -182,8 +184,8 @@ def whole(db: sqlite3.Connection, where: str, values: Iterable[object] = ()) -> 
     good = [row for row in rows if row.is_whole]
     for row in rows:
         if not row.is_whole:
-            log.critical("job %s is put aside: its row is not what was written", row.id)
-            db.execute("UPDATE jobs SET state = 'damaged' WHERE id = ?", (row.id,))
+            log.critical("job %s is put aside: its row (%d) is not what was written", row.id, row.seq)
+            db.execute("UPDATE jobs SET state = 'damaged' WHERE seq = ?", (row.seq,))
     return good, len(rows) - len(good)
 
 
@@ -198,8 +200,8 @@ def hand_out(db: sqlite3.Connection, demand: int, max_deliveries: int) -> Handed
         else:
             taken.append(row._replace(deliveries=row.deliveries + 1))
     db.executemany(
-        "UPDATE jobs SET state = 'running', deliveries = ? WHERE id = ?",
-        [(row.deliveries, row.id) for row in taken],
+        "UPDATE jobs SET state = 'running', deliveries = ? WHERE seq = ?",
+        [(row.deliveries, row.seq) for row in taken],
     )
     return HandedOut(taken, dead, damaged)
 
@@ -258,16 +260,8 @@ def requeue(db: sqlite3.Connection, id: str) -> Record:
 
 
 def forget(db: sqlite3.Connection, before_s: float) -> None:
-    """Drop what ended before; dead jobs stay. A damaged id or key, which no index knows, is no obstacle."""
-    old = "DELETE FROM jobs WHERE ended_at_s > 0 AND ended_at_s < ? AND state != 'dead'"
-    try:
-        db.execute(old, (before_s,))
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_CORRUPT_INDEX:
-            raise
-        log.critical("an index is not what was written: made anew from the rows")
-        db.execute("REINDEX jobs")
-        db.execute(old, (before_s,))
+    """Drop what ended before; dead jobs stay."""
+    db.execute("DELETE FROM jobs WHERE ended_at_s > 0 AND ended_at_s < ? AND state != 'dead'", (before_s,))
 
 
 def levels(db: sqlite3.Connection) -> dict[str, int]:

@@ -14,7 +14,7 @@ from triptych.errors import (
     NotFoundError,
     Overloaded,
     Poison,
-    StorageFull,
+    ServeError,
     SupervisorFailed,
 )
 from triptych.serve.brokers.broker import Source
@@ -102,7 +102,7 @@ class JobRunner:
         """Jobs to do; none, after a pause, while where they are kept cannot note that they were taken."""
         try:
             return await self._source.take(demand)
-        except (BrokerUnavailable, StorageFull) as error:
+        except ServeError as error:
             log.error("no job can be taken: %s", error)
             await asyncio.sleep(AWAY_S)
             return []
@@ -111,7 +111,7 @@ class JobRunner:
         """One job, from its lease to its end."""
         try:
             await self._answer(lease)
-        except (BrokerUnavailable, StorageFull) as error:
+        except ServeError as error:
             log.error("job %s: its end could not be written down, it will run again: %s", lease.id, error)
 
     async def _answer(self, lease: Lease) -> None:
