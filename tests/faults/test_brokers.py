@@ -313,6 +313,26 @@ async def test_another_process_that_locks_the_store_is_an_error_that_passes(tmp_
     await broker.close()
 
 
+async def test_a_lease_that_ends_while_the_store_cannot_be_written_goes_to_somebody_else_when_it_can(
+    tmp_path, caplog
+):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path, BrokerOptions(lease_s=0.2)).start()
+    id = await broker.publish(job())
+    await broker.take(1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(10):
+            while "held by another process" not in caplog.text:
+                await asyncio.sleep(0.05)
+        other.execute("ROLLBACK")
+    async with asyncio.timeout(10):
+        (again,) = await broker.take(1)
+    assert (again.id, again.deliveries) == (id, 2)
+    assert await broker.ack(again, b"result")
+    await broker.close()
+
+
 async def test_two_processes_cannot_have_one_store(tmp_path):
     broker = await SqliteBroker(tmp_path / "jobs.db").start()
     with pytest.raises(ConfigError, match="another server"):

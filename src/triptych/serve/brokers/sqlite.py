@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from triptych.serve.brokers.store_file import MEMORY
 from triptych.serve.brokers.writer import Writer
 
 FORGET_EVERY_S = 60.0
+AGAIN_S = 1.0  # between two tries to queue a job again
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class SqliteBroker:
         self.name = ""
         self._tags = count(1)
         self._leases: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._returns: dict[str, asyncio.TimerHandle] = {}  # jobs to queue again once that can be written
         self._taking = 0
         self._changed = asyncio.Event()
         self._published = self._settled = self._redelivered = self._dead_lettered = self._damaged = 0
@@ -165,11 +168,11 @@ class SqliteBroker:
         self._is_closing = True
         if self._forgetting is not None:
             self._forgetting.cancel()
-        for _, timer in self._leases.values():
+        for timer in [*(timer for _, timer in self._leases.values()), *self._returns.values()]:
             timer.cancel()
-        if self._leases:
-            ids = list(self._leases)
+        if ids := [*self._leases, *self._returns]:
             self._leases.clear()
+            self._returns.clear()
             await self._writer.call(lambda db: table.put_back(db, ids))
         await self._writer.close()
         self._unlock()
@@ -203,15 +206,20 @@ class SqliteBroker:
 
     def _undo(self, asked: asyncio.Future[table.HandedOut]) -> None:
         if not asked.cancelled() and asked.exception() is None:
-            self._put_back([row.id for row in asked.result().rows])
+            for row in asked.result().rows:
+                self._put_back(row.id)
 
-    def _put_back(self, ids: list[str]) -> None:
-        """Queue jobs again, without waiting for it."""
-        self._writer.call(lambda db: table.put_back(db, ids)).add_done_callback(self._has_changed)
+    def _put_back(self, id: str) -> None:
+        """Queue a job again, without waiting for it: it may take until the store can be written."""
+        self._returns.pop(id, None)
+        asked = self._writer.call(lambda db: table.put_back(db, [id]))
+        asked.add_done_callback(partial(self._is_put_back, id))
 
-    def _has_changed(self, done: asyncio.Future[None]) -> None:
-        if not done.cancelled() and done.exception() is None:
+    def _is_put_back(self, id: str, asked: asyncio.Future[None]) -> None:
+        if asked.cancelled() or asked.exception() is None:
             self._changed.set()
+        elif not self._is_closing:
+            self._returns[id] = self._loop.call_later(AGAIN_S, self._put_back, id)
 
     def _hold(self, lease: Lease) -> None:
         """Start the clock of a lease."""
@@ -232,7 +240,7 @@ class SqliteBroker:
     def _expire(self, lease: Lease) -> None:
         log.warning("job %s was not settled within %g s: queued again", lease.id, self.options.lease_s)
         self._release(lease)
-        self._put_back([lease.id])
+        self._put_back(lease.id)
 
     def _note_dead(self, id: str, reason: str) -> None:
         self._dead_lettered += 1
