@@ -146,6 +146,19 @@ def test_a_swap_frees_a_server_whose_workers_could_not_come_back(server, place, 
     assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
 
 
+def test_a_job_that_comes_again_after_a_swap_is_the_first_one(server, place, versions) -> None:
+    body = {"model": "vae", "kind": "sample", "request": {"n": 2, "seed": 7}}
+    named = {"idempotency-key": "order-17"}
+    first = server.client.post("/v1/jobs", json=body, headers=named)
+    put(versions[1], place)
+    assert swap(server.url).returncode == 0
+    again = server.client.post("/v1/jobs", json=body, headers=named)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["id"] == first.json()["id"]
+    other = {**body, "request": {"n": 3, "seed": 7}}
+    assert server.client.post("/v1/jobs", json=other, headers=named).status_code == 409
+
+
 def test_the_same_bundle_again_is_a_rolling_restart(server) -> None:
     before = server.workers()
     with Clients(server.url) as clients:

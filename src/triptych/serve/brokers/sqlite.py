@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import operator
 import os
 import time
 from functools import partial
@@ -29,6 +30,7 @@ class SqliteBroker:
 
     Args:
         path: the file, made if need be with its folder; `:memory:` keeps nothing beyond this object.
+        is_same: whether two bodies of one idempotency key are one job.
 
     Attributes:
         name: of this store, never changing; known once started.
@@ -36,8 +38,13 @@ class SqliteBroker:
     Raises: ConfigError if the file cannot be had, StoreDamaged if it is not a whole store.
     """
 
-    def __init__(self, path: str | Path = MEMORY, options: BrokerOptions | None = None) -> None:
-        self.options, self.path = options or BrokerOptions(), str(path)
+    def __init__(
+        self,
+        path: str | Path = MEMORY,
+        options: BrokerOptions | None = None,
+        is_same: table.IsSame = operator.eq,
+    ) -> None:
+        self.options, self.path, self._is_same = options or BrokerOptions(), str(path), is_same
         self._lock = None if self.path == MEMORY else lock(Path(self.path))
         self._loop = asyncio.get_running_loop()
         try:
@@ -66,7 +73,9 @@ class SqliteBroker:
 
     async def publish(self, job: Job) -> str:
         """See `Broker`."""
-        id, is_new = await self._writer.call(lambda db: table.insert(db, job, self.options.capacity))
+        id, is_new = await self._writer.call(
+            lambda db: table.insert(db, job, self.options.capacity, self._is_same)
+        )
         self._published += is_new
         self._changed.set()
         return id
@@ -112,9 +121,12 @@ class SqliteBroker:
         """See `Broker`."""
         return await self._writer.call(lambda db: table.read(db, id))
 
-    async def find(self, key: str) -> Record | None:
-        """The job of an idempotency key."""
-        return await self._writer.call(lambda db: table.find(db, key))
+    async def earlier(self, job: Job) -> str | None:
+        """The id of the job that was the first with `job`'s key.
+
+        Raises: ConflictError if it asked for something else.
+        """
+        return await self._writer.call(lambda db: table.earlier(db, job, self._is_same))
 
     async def cancel(self, id: str) -> Record:
         """See `Broker`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, get_args
 from zlib import crc32
 
@@ -17,6 +17,8 @@ import msgspec
 
 from triptych.errors import ConflictError, NotFoundError, Overloaded, StorageFull, StoreDamaged
 from triptych.serve.brokers.job import ENDED, Job, Record, State
+
+IsSame = Callable[[bytes, bytes], bool]  # whether two bodies ask for the same
 
 STATES = get_args(State)
 RESERVED = 0.2  # of the file, for the results of jobs that have been accepted
@@ -107,11 +109,11 @@ def crc_of_end(id: str, state: str, result: bytes, reason: str) -> int:
     return crc32(result, crc32(f"{id}\0{state}\0{reason}\0".encode()))
 
 
-def insert(db: sqlite3.Connection, job: Job, capacity: int) -> tuple[str, bool]:
+def insert(db: sqlite3.Connection, job: Job, capacity: int, is_same: IsSame) -> tuple[str, bool]:
     """The id that stands for `job`, and whether it is new."""
-    earlier = find(db, job.key) if job.key else None
-    if earlier is not None:
-        return same_job(earlier, job), False
+    first = earlier(db, job, is_same)
+    if first is not None:
+        return first, False
     waiting = levels(db).get("queued", 0)
     if waiting >= capacity:
         raise Overloaded(f"{waiting} jobs are waiting", where="jobs", remedy="try again later")
@@ -137,25 +139,23 @@ def check_room(db: sqlite3.Connection) -> None:
         )
 
 
-def same_job(earlier: Record, job: Job) -> str:
-    """The id of the `earlier` job with `job`'s key.
+def earlier(db: sqlite3.Connection, job: Job, is_same: IsSame) -> str | None:
+    """The id of the job that was the first with `job`'s key.
 
-    Raises: ConflictError if it had another body.
+    Raises: ConflictError if it asked for something else.
     """
-    if earlier.body != job.body:
+    found = select(db, "key = ?", (job.key,)) if job.key else []
+    if not found:
+        return None
+    first = check(found[0])
+    if not is_same(first.body, job.body):
         raise ConflictError(
-            f"`{job.key}` was given to another job ({earlier.id})",
+            f"`{job.key}` was given to another job ({first.id})",
             where="Idempotency-Key",
             valid="one key for one body",
             remedy="take a new key for a new job",
         )
-    return earlier.id
-
-
-def find(db: sqlite3.Connection, key: str) -> Record | None:
-    """The job of an idempotency key."""
-    found = select(db, "key = ?", (key,))
-    return check(found[0]) if found else None
+    return first.id
 
 
 def read(db: sqlite3.Connection, id: str) -> Record:
