@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
 from triptych.serve.brokers.rabbit_intake import RabbitIntake
 from triptych.serve.brokers.rabbit_source import RabbitSource
 from triptych.serve.brokers.sqlite import SqliteBroker
+from triptych.serve.brokers.table import IsSame
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -70,9 +72,9 @@ def opened(kind, request, tmp_path):
     url = request.getfixturevalue("rabbitmq").url if kind == "rabbitmq" else ""
 
     @asynccontextmanager
-    async def open(**fields: Any) -> AsyncIterator[Ends]:
-        options = BrokerOptions(**fields)
-        store = await SqliteBroker(tmp_path / "jobs.db" if kind == "sqlite" else ":memory:", options).start()
+    async def open(is_same: IsSame = operator.eq, **fields: Any) -> AsyncIterator[Ends]:
+        options, path = BrokerOptions(**fields), tmp_path / "jobs.db" if kind == "sqlite" else ":memory:"
+        store = await SqliteBroker(path, options, is_same).start()
         if kind != "rabbitmq":
             yield Ends(store, store, nothing)  # a lease is lost when its time is over
             await store.close()
@@ -135,6 +137,16 @@ async def test_one_key_is_one_job(opened):
             await ends.intake.publish(job(b"other", "key"))
         last = await ends.intake.publish(job(b"last"))
         assert [lease.id for lease in await ends.take(2)] == [first, last]
+
+
+async def test_one_key_is_one_job_whatever_of_its_body_does_not_count(opened):
+    async with opened(is_same=lambda one, other: one[:4] == other[:4]) as ends:
+        first = await ends.intake.publish(job(b"work of yesterday", "key"))
+        assert await ends.intake.publish(job(b"work of today", "key")) == first
+        with pytest.raises(ConflictError, match="another job"):
+            await ends.intake.publish(job(b"other", "key"))
+        (lease,) = await ends.take(1)
+        assert (lease.id, lease.body) == (first, b"work of yesterday")
 
 
 async def test_no_more_than_in_flight_are_out(opened):

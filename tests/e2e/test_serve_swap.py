@@ -146,6 +146,41 @@ def test_a_swap_frees_a_server_whose_workers_could_not_come_back(server, place, 
     assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
 
 
+def test_a_job_that_comes_again_after_a_swap_is_the_first_one(server, place, versions) -> None:
+    body = {"model": "vae", "kind": "sample", "request": {"n": 2, "seed": 7}}
+    named = {"idempotency-key": "order-17"}
+    first = server.client.post("/v1/jobs", json=body, headers=named)
+    put(versions[1], place)
+    assert swap(server.url).returncode == 0
+    again = server.client.post("/v1/jobs", json=body, headers=named)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["id"] == first.json()["id"]
+    other = {**body, "request": {"n": 3, "seed": 7}}
+    assert server.client.post("/v1/jobs", json=other, headers=named).status_code == 409
+
+
+def test_a_job_accepted_before_a_swap_and_done_after_it_says_whose_its_result_is(
+    server, place, versions
+) -> None:
+    old, new = (triptych.load(bundle).manifest.version for bundle in versions)
+    put(versions[1], place)
+    for worker in server.workers():
+        os.kill(worker["pid"], signal.SIGKILL)
+    while len(server.client.get("/readyz").json()["reasons"]) < 2:
+        pass
+    job = {"model": "vae", "kind": "sample", "request": {"n": 2, "seed": 7}}
+    accepted = server.client.post("/v1/jobs", json=job)
+    assert (accepted.status_code, accepted.headers["triptych-version"]) == (202, old)
+    assert swap(server.url).returncode == 0
+    while server.client.get(accepted.headers["location"]).json()["status"] != "done":
+        pass
+    for accept in ("application/x-npy", "application/json"):
+        made = server.client.get(f"{accepted.headers['location']}/result", headers={"accept": accept})
+        assert made.headers["triptych-version"] == new
+        direct = server.client.post("/v1/models/vae/sample", json=job["request"], headers={"accept": accept})
+        assert (made.status_code, made.content) == (200, direct.content)
+
+
 def test_the_same_bundle_again_is_a_rolling_restart(server) -> None:
     before = server.workers()
     with Clients(server.url) as clients:

@@ -16,7 +16,15 @@ import aio_pika
 import pytest
 from aiormq.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity
 
-from triptych.errors import BrokerUnavailable, ConfigError, StorageFull, StoreDamaged, TriptychError
+from triptych.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    NotFoundError,
+    StorageFull,
+    StoreDamaged,
+    TriptychError,
+)
+from triptych.serve.brokers import store_file
 from triptych.serve.brokers.amqp_connection import AmqpConnection, closing_is_an_error
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
@@ -46,6 +54,27 @@ async def main():
     await asyncio.gather(*(publish(worker) for worker in range(8)))
 
 asyncio.run(main())
+"""
+
+
+OPENER = """
+import os, sys
+from triptych.serve.brokers import store_file, table
+
+left = int(sys.argv[2])
+
+def dying(function):
+    def call(*given, **named):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return function(*given, **named)
+    return call
+
+for module, name in ((os, "rename"), (os, "unlink"), (os, "fsync"), (store_file, "copy_row")):
+    setattr(module, name, dying(getattr(module, name)))
+store_file.connect(sys.argv[1], table.SCHEMA, 2**30).close()
 """
 
 
@@ -127,6 +156,32 @@ async def test_a_damaged_row_is_put_aside_and_the_others_are_served(tmp_path, ca
     await broker.close()
 
 
+@pytest.mark.parametrize("column", ["id", "key", "state"])
+async def test_a_row_of_which_a_text_is_none_any_more_is_put_aside(tmp_path, caplog, column):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    for number in range(3):
+        await broker.publish(Job(f"job-{number}", b"work", f"key-{number}"))
+    await broker.close()
+    content = path.read_bytes()
+    row = content.rindex(b"job-1key-1work")
+    place = row + {"id": 0, "key": 5, "state": 18}[column]
+    assert chr(content[place]) in "jkq"
+    path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    broker = await SqliteBroker(path).start()
+    taken = [(await broker.take(1))[0] for _ in range(2)]
+    assert [lease.id for lease in taken] == ["job-0", "job-2"]
+    assert "is put aside: its row (2)" in caplog.text
+    if column != "id":
+        with pytest.raises(StoreDamaged, match="job-1"):
+            await broker.get("job-1")
+    assert await broker.ack(taken[0], b"result")
+    await broker.close()
+    broker = await SqliteBroker(path).start()
+    assert [lease.id for lease in await broker.take(3)] == ["job-2"]
+    await broker.close()
+
+
 async def test_a_file_that_is_no_store_is_refused_by_name(tmp_path):
     path = tmp_path / "jobs.db"
     path.write_bytes(b"not a database at all" * 1000)
@@ -151,6 +206,57 @@ async def test_what_is_whole_of_a_damaged_file_is_kept(tmp_path, caplog):
     assert len(kept) >= 50
     assert set(kept) <= set(ids)
     assert "the damaged file is now" in caplog.text
+    await broker.close()
+
+
+async def damaged_index(path):
+    """A store of which only an index cannot be read; its jobs."""
+    broker = await SqliteBroker(path).start()
+    ids = [await broker.publish(job(b"work" * 100)) for _ in range(8)]
+    await broker.close()
+    content = bytearray(path.read_bytes())
+    starts = range(4096, len(content), 4096)
+    index = next(n for n in starts if content[n] == 10 and ids[0].encode() in content[n : n + 4096])
+    content[index : index + 4096] = bytes(4096)
+    path.write_bytes(content)
+    return ids
+
+
+async def test_a_damaged_store_loses_nothing_whenever_its_rescue_is_killed(tmp_path):
+    damaged = tmp_path / "damaged" / "jobs.db"
+    ids = await damaged_index(damaged)
+    deaths, code = -1, 9
+    while code == 9:
+        deaths += 1
+        path = tmp_path / f"{deaths}" / "jobs.db"
+        shutil.copytree(damaged.parent, path.parent)
+        opening = [sys.executable, "-c", OPENER, str(path), str(deaths)]
+        code = (await asyncio.to_thread(subprocess.run, opening, check=False)).returncode
+        broker = await SqliteBroker(path).start()
+        assert [record.id for record in await broker.unfinished()] == ids
+        await broker.close()
+        left = {file.name for file in path.parent.iterdir() if "damaged" not in file.name}
+        assert left == {"jobs.db", "jobs.db.lock"}
+    assert code == 0
+    assert deaths > len(ids)
+
+
+async def test_a_rescue_that_finds_the_disk_full_drops_no_row(tmp_path, monkeypatch):
+    path = tmp_path / "jobs.db"
+    ids = await damaged_index(path)
+    before, copy_row = path.read_bytes(), store_file.copy_row
+
+    class Full:
+        def execute(self, *_):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_file, "copy_row", lambda old, _, seq: copy_row(old, Full(), seq))
+        with pytest.raises(ConfigError, match="disk is full"):
+            SqliteBroker(path)
+    assert path.read_bytes() == before
+    broker = await SqliteBroker(path).start()
+    assert [record.id for record in await broker.unfinished()] == ids
     await broker.close()
 
 
@@ -207,6 +313,26 @@ async def test_another_process_that_locks_the_store_is_an_error_that_passes(tmp_
     await broker.close()
 
 
+async def test_a_lease_that_ends_while_the_store_cannot_be_written_goes_to_somebody_else_when_it_can(
+    tmp_path, caplog
+):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path, BrokerOptions(lease_s=0.2)).start()
+    id = await broker.publish(job())
+    await broker.take(1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(10):
+            while "held by another process" not in caplog.text:
+                await asyncio.sleep(0.05)
+        other.execute("ROLLBACK")
+    async with asyncio.timeout(10):
+        (again,) = await broker.take(1)
+    assert (again.id, again.deliveries) == (id, 2)
+    assert await broker.ack(again, b"result")
+    await broker.close()
+
+
 async def test_two_processes_cannot_have_one_store(tmp_path):
     broker = await SqliteBroker(tmp_path / "jobs.db").start()
     with pytest.raises(ConfigError, match="another server"):
@@ -217,14 +343,7 @@ async def test_two_processes_cannot_have_one_store(tmp_path):
 
 async def test_a_full_disk_is_its_own_error_and_nothing_is_torn(tmp_path):
     broker = await SqliteBroker(tmp_path / "jobs.db", BrokerOptions(size_bytes=200_000)).start()
-    safe: list[str] = []
-
-    async def fill() -> None:
-        while True:
-            safe.append(await broker.publish(job(os.urandom(1000))))
-
-    with pytest.raises(StorageFull, match="kept for results"):
-        await fill()
+    safe = await fill(broker)
     assert len(safe) > 20
     for id in safe:
         assert (await broker.get(id)).state == "queued"
@@ -238,6 +357,62 @@ async def test_a_full_disk_is_its_own_error_and_nothing_is_torn(tmp_path):
     db = sqlite3.connect(tmp_path / "jobs.db")
     assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()
+
+
+async def fill(broker):
+    """Publish until there is no room; the jobs that found some."""
+    ids: list[str] = []
+
+    async def publish() -> None:
+        while True:
+            ids.append(await broker.publish(job(os.urandom(1000))))
+
+    with pytest.raises(StorageFull, match="kept for results"):
+        await publish()
+    return ids
+
+
+async def is_full(broker):
+    """Whether one more job finds no room."""
+    try:
+        await broker.publish(job(b"one more"))
+    except StorageFull:
+        return True
+    return False
+
+
+async def test_a_full_store_has_room_again_once_its_results_have_been_kept_long_enough(tmp_path):
+    path, full = tmp_path / "jobs.db", BrokerOptions(size_bytes=200_000, retention_s=0.3)
+    broker = await SqliteBroker(path, full).start()
+    ids = await fill(broker)
+    leases = await broker.take(len(ids))
+    for lease in leases[:-1]:
+        assert await broker.ack(lease, b"result")
+    async with asyncio.timeout(5):
+        while await is_full(broker):
+            await asyncio.sleep(0.05)
+    with pytest.raises(NotFoundError):
+        await broker.get(ids[0])
+    assert (await broker.get(leases[-1].id)).state == "running"
+    await broker.close()
+
+
+async def test_what_ended_long_ago_is_forgotten_though_nothing_is_published(tmp_path):
+    path = tmp_path / "jobs.db"
+    broker = await SqliteBroker(path).start()
+    ids = [await broker.publish(job()) for _ in range(2)]
+    for lease in await broker.take(2):
+        await broker.ack(lease, b"result")
+    await broker.close()
+    content = path.read_bytes()  # the first one's id has rotted, and its index says something else
+    place = content.rindex(ids[0].encode())
+    path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    broker = await SqliteBroker(path, BrokerOptions(retention_s=0.2)).start()
+    with closing(sqlite3.connect(path)) as reader:
+        async with asyncio.timeout(5):
+            while reader.execute("SELECT count(*) FROM jobs").fetchone() != (0,):
+                await asyncio.sleep(0.05)
+    await broker.close()
 
 
 @asynccontextmanager

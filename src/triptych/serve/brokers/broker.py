@@ -44,9 +44,10 @@ class Intake(Protocol):
     """Where jobs go in, and what became of them comes out."""
 
     async def publish(self, job: Job) -> str:
-        """Keep `job`; returns its id, or that of an earlier job of the same key and body, once it is safe.
+        """Keep `job`; returns its id, or that of the first job of its key, once it is safe.
 
-        Raises: ConflictError if the key belongs to another body; Overloaded, StorageFull, BrokerUnavailable.
+        Raises: ConflictError if that one asked for something else; Overloaded, StorageFull,
+            BrokerUnavailable.
         """
 
     async def get(self, id: str) -> Record:

@@ -16,7 +16,8 @@ class Job(msgspec.Struct, frozen=True):
     Args:
         id: unique; who publishes makes it.
         body: the work, opaque here.
-        key: idempotency key; a second job of the same key and body is the first one. Empty: none.
+        key: idempotency key; a second job of the same key, which asks for the same, is the first one.
+            Empty: none.
     """
 
     id: str

@@ -21,7 +21,6 @@ from triptych.serve.brokers.intaking import Intaking
 from triptych.serve.brokers.job import BrokerStatistics, Job, Record, State
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
 from triptych.serve.brokers.sqlite import SqliteBroker
-from triptych.serve.brokers.table import same_job
 from triptych.serve.brokers.topology import (
     DEAD,
     DONE,
@@ -71,9 +70,9 @@ class RabbitIntake:
 
     async def publish(self, job: Job) -> str:
         """See `Intake`. First RabbitMQ confirms, then the store."""
-        earlier = await self._store.find(job.key) if job.key else None
+        earlier = await self._store.earlier(job) if job.key else None
         if earlier is not None:
-            return same_job(earlier, job)
+            return earlier
         with self._being_stored(job.id):
             await self._send(job.id, job.body)
             return await self._store.publish(job)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import operator
 import os
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from triptych.serve.brokers.store_file import MEMORY
 from triptych.serve.brokers.writer import Writer
 
 FORGET_EVERY_S = 60.0
+AGAIN_S = 1.0  # between two tries to queue a job again
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class SqliteBroker:
 
     Args:
         path: the file, made if need be with its folder; `:memory:` keeps nothing beyond this object.
+        is_same: whether two bodies of one idempotency key are one job.
 
     Attributes:
         name: of this store, never changing; known once started.
@@ -34,8 +38,13 @@ class SqliteBroker:
     Raises: ConfigError if the file cannot be had, StoreDamaged if it is not a whole store.
     """
 
-    def __init__(self, path: str | Path = MEMORY, options: BrokerOptions | None = None) -> None:
-        self.options, self.path = options or BrokerOptions(), str(path)
+    def __init__(
+        self,
+        path: str | Path = MEMORY,
+        options: BrokerOptions | None = None,
+        is_same: table.IsSame = operator.eq,
+    ) -> None:
+        self.options, self.path, self._is_same = options or BrokerOptions(), str(path), is_same
         self._lock = None if self.path == MEMORY else lock(Path(self.path))
         self._loop = asyncio.get_running_loop()
         try:
@@ -46,25 +55,29 @@ class SqliteBroker:
         self.name = ""
         self._tags = count(1)
         self._leases: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._returns: dict[str, asyncio.TimerHandle] = {}  # jobs to queue again once that can be written
         self._taking = 0
         self._changed = asyncio.Event()
         self._published = self._settled = self._redelivered = self._dead_lettered = self._damaged = 0
-        self._forget_at_s = 0.0
+        self._forgetting: asyncio.TimerHandle | None = None
+        self._is_closing = False
 
     async def start(self) -> SqliteBroker:
-        """Queue again what an earlier process had taken: it is nobody's now."""
+        """Queue again what an earlier process had taken: it is nobody's now. Begin to forget what is old."""
         self.name = await self._writer.call(table.name)
         found = await self._writer.call(table.put_all_back)
         if found:
             log.warning("%s: %d jobs were under way when it was last closed: queued again", self.path, found)
+        self._forget()
         return self
 
     async def publish(self, job: Job) -> str:
         """See `Broker`."""
-        id, is_new = await self._writer.call(lambda db: table.insert(db, job, self.options.capacity))
+        id, is_new = await self._writer.call(
+            lambda db: table.insert(db, job, self.options.capacity, self._is_same)
+        )
         self._published += is_new
         self._changed.set()
-        self._forget()
         return id
 
     async def take(self, demand: int) -> list[Lease]:
@@ -108,9 +121,12 @@ class SqliteBroker:
         """See `Broker`."""
         return await self._writer.call(lambda db: table.read(db, id))
 
-    async def find(self, key: str) -> Record | None:
-        """The job of an idempotency key."""
-        return await self._writer.call(lambda db: table.find(db, key))
+    async def earlier(self, job: Job) -> str | None:
+        """The id of the job that was the first with `job`'s key.
+
+        Raises: ConflictError if it asked for something else.
+        """
+        return await self._writer.call(lambda db: table.earlier(db, job, self._is_same))
 
     async def cancel(self, id: str) -> Record:
         """See `Broker`."""
@@ -161,11 +177,14 @@ class SqliteBroker:
 
     async def close(self) -> None:
         """See `Source`. What was out is queued again; closing twice does no harm."""
-        for _, timer in self._leases.values():
+        self._is_closing = True
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        for timer in [*(timer for _, timer in self._leases.values()), *self._returns.values()]:
             timer.cancel()
-        if self._leases:
-            ids = list(self._leases)
+        if ids := [*self._leases, *self._returns]:
             self._leases.clear()
+            self._returns.clear()
             await self._writer.call(lambda db: table.put_back(db, ids))
         await self._writer.close()
         self._unlock()
@@ -189,6 +208,8 @@ class SqliteBroker:
         self._damaged += found.damaged
         for row in found.dead:
             self._note_dead(row.id, f"handed out {row.deliveries} times")
+        if found.dead or found.damaged:
+            self._changed.set()  # behind them there may be others
         leases = [Lease(row.id, row.body, row.deliveries, next(self._tags)) for row in found.rows]
         for lease in leases:
             self._hold(lease)
@@ -197,15 +218,20 @@ class SqliteBroker:
 
     def _undo(self, asked: asyncio.Future[table.HandedOut]) -> None:
         if not asked.cancelled() and asked.exception() is None:
-            self._put_back([row.id for row in asked.result().rows])
+            for row in asked.result().rows:
+                self._put_back(row.id)
 
-    def _put_back(self, ids: list[str]) -> None:
-        """Queue jobs again, without waiting for it."""
-        self._writer.call(lambda db: table.put_back(db, ids)).add_done_callback(self._has_changed)
+    def _put_back(self, id: str) -> None:
+        """Queue a job again, without waiting for it: it may take until the store can be written."""
+        self._returns.pop(id, None)
+        asked = self._writer.call(lambda db: table.put_back(db, [id]))
+        asked.add_done_callback(partial(self._is_put_back, id))
 
-    def _has_changed(self, done: asyncio.Future[None]) -> None:
-        if not done.cancelled() and done.exception() is None:
+    def _is_put_back(self, id: str, asked: asyncio.Future[None]) -> None:
+        if asked.cancelled() or asked.exception() is None:
             self._changed.set()
+        elif not self._is_closing:
+            self._returns[id] = self._loop.call_later(AGAIN_S, self._put_back, id)
 
     def _hold(self, lease: Lease) -> None:
         """Start the clock of a lease."""
@@ -226,20 +252,25 @@ class SqliteBroker:
     def _expire(self, lease: Lease) -> None:
         log.warning("job %s was not settled within %g s: queued again", lease.id, self.options.lease_s)
         self._release(lease)
-        self._put_back([lease.id])
+        self._put_back(lease.id)
 
     def _note_dead(self, id: str, reason: str) -> None:
         self._dead_lettered += 1
         log.error("job %s is a dead letter: %s", id, reason)
 
     def _forget(self) -> None:
-        """Now and then drop what ended long ago."""
-        if self._loop.time() >= self._forget_at_s:
-            self._forget_at_s = self._loop.time() + FORGET_EVERY_S
-            before_s = time.time() - self.options.retention_s
-            self._writer.call(lambda db: table.forget(db, before_s)).add_done_callback(
-                lambda done: done.cancelled() or done.exception()
-            )
+        """Drop what ended long ago: its room is needed also while nothing comes, or can come."""
+        before_s = time.time() - self.options.retention_s
+        asked = self._writer.call(lambda db: table.forget(db, before_s))
+        asked.add_done_callback(self._forget_later)
+
+    def _forget_later(self, asked: asyncio.Future[None]) -> None:
+        """Forget again in a while, whatever became of it this time."""
+        if not asked.cancelled() and (error := asked.exception()) is not None:
+            log.warning("%s: what ended long ago could not be dropped yet: %s", self.path, error)
+        if not self._is_closing:
+            pause_s = min(FORGET_EVERY_S, self.options.retention_s)
+            self._forgetting = self._loop.call_later(pause_s, self._forget)
 
     def _unlock(self) -> None:
         if self._lock is not None:

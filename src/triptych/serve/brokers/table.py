@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, get_args
 from zlib import crc32
 
 import msgspec
 
 from triptych.errors import ConflictError, NotFoundError, Overloaded, StorageFull, StoreDamaged
-from triptych.serve.brokers.job import ENDED, Job, Record
+from triptych.serve.brokers.job import ENDED, Job, Record, State
 
+IsSame = Callable[[bytes, bytes], bool]  # whether two bodies ask for the same
+
+STATES = get_args(State)
 RESERVED = 0.2  # of the file, for the results of jobs that have been accepted
 
 SCHEMA = """
@@ -51,14 +54,14 @@ CREATE TRIGGER IF NOT EXISTS job_went AFTER DELETE ON jobs BEGIN
     UPDATE levels SET jobs = jobs - 1 WHERE state = OLD.state;
 END;
 """
-COLUMNS = "id, key, body, body_crc, state, deliveries, result, reason, end_crc, submitted_at_s, ended_at_s"
 
 log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """A row as it is stored; `COLUMNS` are its fields."""
+    """A row as it is stored."""
 
+    seq: int
     id: str
     key: str | None
     body: bytes
@@ -77,14 +80,15 @@ class Row(NamedTuple):
         is_end_whole = not self.ended_at_s or self.end_crc == crc_of_end(
             self.id, self.state, self.result, self.reason
         )
-        return self.body_crc == crc_of_body(self.id, self.key or "", self.body) and is_end_whole
+        is_begun = self.state in STATES and self.body_crc == crc_of_body(self.id, self.key or "", self.body)
+        return is_begun and is_end_whole
 
     def record(self) -> Record:
         """What callers see."""
-        fields = {
-            name: value for name, value in self._asdict().items() if "crc" not in name and name != "key"
-        }
-        return msgspec.convert(fields, Record)
+        return msgspec.convert({name: getattr(self, name) for name in Record.__struct_fields__}, Record)
+
+
+COLUMNS = ", ".join(Row._fields)
 
 
 class HandedOut(NamedTuple):
@@ -105,11 +109,11 @@ def crc_of_end(id: str, state: str, result: bytes, reason: str) -> int:
     return crc32(result, crc32(f"{id}\0{state}\0{reason}\0".encode()))
 
 
-def insert(db: sqlite3.Connection, job: Job, capacity: int) -> tuple[str, bool]:
+def insert(db: sqlite3.Connection, job: Job, capacity: int, is_same: IsSame) -> tuple[str, bool]:
     """The id that stands for `job`, and whether it is new."""
-    earlier = find(db, job.key) if job.key else None
-    if earlier is not None:
-        return same_job(earlier, job), False
+    first = earlier(db, job, is_same)
+    if first is not None:
+        return first, False
     waiting = levels(db).get("queued", 0)
     if waiting >= capacity:
         raise Overloaded(f"{waiting} jobs are waiting", where="jobs", remedy="try again later")
@@ -135,25 +139,23 @@ def check_room(db: sqlite3.Connection) -> None:
         )
 
 
-def same_job(earlier: Record, job: Job) -> str:
-    """The id of the `earlier` job with `job`'s key.
+def earlier(db: sqlite3.Connection, job: Job, is_same: IsSame) -> str | None:
+    """The id of the job that was the first with `job`'s key.
 
-    Raises: ConflictError if it had another body.
+    Raises: ConflictError if it asked for something else.
     """
-    if earlier.body != job.body:
+    found = select(db, "key = ?", (job.key,)) if job.key else []
+    if not found:
+        return None
+    first = check(found[0])
+    if not is_same(first.body, job.body):
         raise ConflictError(
-            f"`{job.key}` was given to another job ({earlier.id})",
+            f"`{job.key}` was given to another job ({first.id})",
             where="Idempotency-Key",
             valid="one key for one body",
             remedy="take a new key for a new job",
         )
-    return earlier.id
-
-
-def find(db: sqlite3.Connection, key: str) -> Record | None:
-    """The job of an idempotency key."""
-    found = select(db, "key = ?", (key,))
-    return check(found[0]) if found else None
+    return first.id
 
 
 def read(db: sqlite3.Connection, id: str) -> Record:
@@ -182,8 +184,8 @@ def whole(db: sqlite3.Connection, where: str, values: Iterable[object] = ()) -> 
     good = [row for row in rows if row.is_whole]
     for row in rows:
         if not row.is_whole:
-            log.critical("job %s is put aside: its row is not what was written", row.id)
-            db.execute("UPDATE jobs SET state = 'damaged' WHERE id = ?", (row.id,))
+            log.critical("job %s is put aside: its row (%d) is not what was written", row.id, row.seq)
+            db.execute("UPDATE jobs SET state = 'damaged' WHERE seq = ?", (row.seq,))
     return good, len(rows) - len(good)
 
 
@@ -198,8 +200,8 @@ def hand_out(db: sqlite3.Connection, demand: int, max_deliveries: int) -> Handed
         else:
             taken.append(row._replace(deliveries=row.deliveries + 1))
     db.executemany(
-        "UPDATE jobs SET state = 'running', deliveries = ? WHERE id = ?",
-        [(row.deliveries, row.id) for row in taken],
+        "UPDATE jobs SET state = 'running', deliveries = ? WHERE seq = ?",
+        [(row.deliveries, row.seq) for row in taken],
     )
     return HandedOut(taken, dead, damaged)
 

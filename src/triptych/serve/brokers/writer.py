@@ -98,14 +98,17 @@ class Writer:
             log.debug("%s: nobody to tell", self.path)
 
     def _commit(self, group: list[tuple[Operation, asyncio.Future[Any]]]) -> list[Outcome]:
-        """Run `group` in one transaction."""
+        """Run `group` in one transaction; once more if an index had to be made anew."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            outcomes = [(future, *attempt(operation, self._db)) for operation, future in group]
-            self._db.execute("COMMIT")
+            try:
+                outcomes = self._transact(group)
+            except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_CORRUPT_INDEX:
+                    raise
+                log.critical("%s: an index does not fit its rows: made anew from them", self.path)
+                self._db.execute("REINDEX")
+                outcomes = self._transact(group)
         except sqlite3.Error as error:
-            with suppress(sqlite3.Error):
-                self._db.rollback()
             refusal = translate(error, self.path)
             log.error("%s", refusal)
             return [(future, None, refusal) for _, future in group]
@@ -114,6 +117,18 @@ class Writer:
             self._empty_log()
             if self.path != MEMORY and identity(self.path) != self._file:
                 return self._put_back(outcomes)
+        return outcomes
+
+    def _transact(self, group: list[tuple[Operation, asyncio.Future[Any]]]) -> list[Outcome]:
+        """All of `group`, or nothing and an error of the database."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            outcomes = [(future, *attempt(operation, self._db)) for operation, future in group]
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                self._db.rollback()
+            raise
         return outcomes
 
     def _put_back(self, outcomes: list[Outcome]) -> list[Outcome]:

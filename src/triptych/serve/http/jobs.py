@@ -17,7 +17,7 @@ from triptych.serve.http.json_body import parse
 from triptych.serve.http.refusal import describe, encode, name_of, status_of
 from triptych.serve.http.schemas import CompletionBody, JobBody, RunBody, SampleBody, new_seed
 from triptych.serve.jobs.failures import decode_failure
-from triptych.serve.jobs.results import forms, write
+from triptych.serve.jobs.results import StoredResult, forms, write
 from triptych.serve.jobs.stored import Kind, StoredJob
 from triptych.serve.work import JSON, NPY
 
@@ -81,9 +81,9 @@ async def result(exchange: Exchange, id: str) -> None:
             remedy="ask again later",
         )
     job = StoredJob.decode(record.body)
-    accept = exchange.accept(forms(job))
-    origin = [(b"triptych-model", job.model.encode()), (b"triptych-version", job.version.encode())]
-    await exchange.answer(200, write(job, record, accept), accept, origin)
+    accept, made = exchange.accept(forms(job)), StoredResult.decode(record.result, job)
+    origin = [(b"triptych-model", job.model.encode()), (b"triptych-version", made.version.encode())]
+    await exchange.answer(200, write(job, record, made, accept), accept, origin)
 
 
 def lane(exchange: Exchange) -> Intake:

@@ -11,6 +11,7 @@ from triptych.serve.brokers.broker import Intake, Source
 from triptych.serve.brokers.options import BrokerOptions
 from triptych.serve.brokers.sqlite import SqliteBroker
 from triptych.serve.brokers.store_file import MEMORY
+from triptych.serve.jobs.stored import same_request
 from triptych.serve.settings import Jobs, Settings
 
 IN_MEMORY = "memory"
@@ -50,7 +51,7 @@ async def open_store(settings: Jobs) -> SqliteBroker:
     Raises: ConfigError, StoreDamaged.
     """
     path = MEMORY if settings.path == IN_MEMORY else settings.path
-    return await SqliteBroker(path, options_of(settings)).start()
+    return await SqliteBroker(path, options_of(settings), same_request).start()
 
 
 async def open_lane(settings: Jobs) -> tuple[Intake, Source]:

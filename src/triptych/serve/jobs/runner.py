@@ -14,7 +14,7 @@ from triptych.errors import (
     NotFoundError,
     Overloaded,
     Poison,
-    StorageFull,
+    ServeError,
     SupervisorFailed,
 )
 from triptych.serve.brokers.broker import Source
@@ -26,6 +26,7 @@ from triptych.serve.http.refusal import Headers
 from triptych.serve.http.request_body import RequestBody, Room
 from triptych.serve.http.routing import Router
 from triptych.serve.jobs.failures import encode_failure
+from triptych.serve.jobs.results import StoredResult
 from triptych.serve.jobs.stored import StoredJob, settle_completion
 from triptych.serve.settings import Jobs
 
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 class JobExchange(Exchange):
     """A request nobody waits for: its answer goes into `answered`."""
 
-    __slots__ = ("answered",)
+    __slots__ = ("_accepted_by", "answered")
 
     def __init__(self, gateway: Gateway, job: StoredJob, timeout_s: float) -> None:
         headers = {
@@ -52,16 +53,18 @@ class JobExchange(Exchange):
         self.feed(job.content)
         self.feed_end()
         self.deadline_s = self.arrived_at_s + timeout_s
-        self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._accepted_by = job.version
+        self.answered: asyncio.Future[StoredResult] = asyncio.get_running_loop().create_future()
 
     def about(self, model: str) -> None:
         """Note the model; a job's deadline is that of jobs."""
         self.model = model
 
     def reply(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
-        """Keep the answer."""
+        """Keep the answer, and whose it is."""
         if not self.answered.done():
-            self.answered.set_result(body)
+            version = dict(headers).get(b"triptych-version", b"").decode() or self._accepted_by
+            self.answered.set_result(StoredResult(version, body))
 
     def refuse(self, error: Exception) -> None:
         """Keep the error."""
@@ -102,7 +105,7 @@ class JobRunner:
         """Jobs to do; none, after a pause, while where they are kept cannot note that they were taken."""
         try:
             return await self._source.take(demand)
-        except (BrokerUnavailable, StorageFull) as error:
+        except ServeError as error:
             log.error("no job can be taken: %s", error)
             await asyncio.sleep(AWAY_S)
             return []
@@ -111,7 +114,7 @@ class JobRunner:
         """One job, from its lease to its end."""
         try:
             await self._answer(lease)
-        except (BrokerUnavailable, StorageFull) as error:
+        except ServeError as error:
             log.error("job %s: its end could not be written down, it will run again: %s", lease.id, error)
 
     async def _answer(self, lease: Lease) -> None:
@@ -128,10 +131,11 @@ class JobRunner:
             await self._source.ack(lease, encode_failure(error), failed=True)
         else:
             if job.kind == "completion":
-                result = settle_completion(result, lease.id)
-            await self._source.ack(lease, result)
+                content = settle_completion(result.content, lease.id)
+                result = StoredResult(result.version, content)
+            await self._source.ack(lease, result.encode())
 
-    async def _compute(self, job: StoredJob) -> bytes:
+    async def _compute(self, job: StoredJob) -> StoredResult:
         """The answer of the job's route; waits while the queue of the pipeline is full, or while nobody has
         the model, which was there when the job was accepted.
         """

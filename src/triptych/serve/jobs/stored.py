@@ -42,6 +42,16 @@ class StoredJob(msgspec.Struct, frozen=True):
             raise StoreDamaged(f"a job cannot be read ({error})", where="jobs") from error
 
 
+def same_request(one: bytes, other: bytes) -> bool:
+    """Whether two stored jobs ask for the same; what the model of their time added does not count."""
+    return one == other or asked(StoredJob.decode(one)) == asked(StoredJob.decode(other))
+
+
+def asked(job: StoredJob) -> tuple[str, str, str, bytes]:
+    """What the client wants: of whom, from which route, by what body."""
+    return job.kind, job.model, job.path, job.content
+
+
 def settle_completion(body: bytes, id: str, created_at_s: int = 0) -> bytes:
     """A completion whose id and time are its job's: the same job run twice makes the same bytes."""
     completion: dict[str, Any] = msgspec.json.decode(body)
