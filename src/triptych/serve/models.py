@@ -149,7 +149,7 @@ class ModelHandler:
             for (id, _), together in groupby(made, lambda event: (event.id, event.is_prompt)):
                 stream_id = self._readers[model, id]
                 length = self._streams[stream_id].prompt_tokens
-                pieces = [as_piece(event, length, self._engines[model]) for event in together]
+                pieces = joined([as_piece(event, length, self._engines[model]) for event in together])
                 done = pieces[-1].finish_reason is not None
                 events.append(StreamEvent(stream_id, self._encode(pieces), done))
                 if done:
@@ -171,6 +171,13 @@ class ModelHandler:
         text = self._streams.pop(stream_id)
         del self._readers[text.model, text.id]
         return text
+
+
+def joined(pieces: list[TextPiece]) -> list[TextPiece]:
+    """An echoed prompt as one piece, if nobody asked about its tokens; else `pieces` as they are."""
+    if not pieces[0].is_prompt or any(piece.logprob is not None for piece in pieces):
+        return pieces
+    return [msgspec.structs.replace(pieces[-1], text="".join(piece.text for piece in pieces))]
 
 
 def as_piece(event: TokenEvent, prompt_tokens: int, engine: Engine) -> TextPiece:
