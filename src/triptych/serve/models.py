@@ -166,7 +166,7 @@ class ModelHandler:
             self._forget(stream_id)
         if last.error is not None:
             return StreamEvent(stream_id, done=True, failure=Failure.of(last.error))
-        pieces = [as_piece(event, length, self._engines[model]) for event in made]
+        pieces = joined([as_piece(event, length, self._engines[model]) for event in made])
         return StreamEvent(stream_id, self._encode(pieces), done)
 
     def close_stream(self, stream_id: int) -> None:
@@ -184,6 +184,13 @@ class ModelHandler:
         text = self._streams.pop(stream_id)
         del self._readers[text.model, text.id]
         return text
+
+
+def joined(pieces: list[TextPiece]) -> list[TextPiece]:
+    """An echoed prompt as one piece, if nobody asked about its tokens; else `pieces` as they are."""
+    if not pieces[0].is_prompt or any(piece.logprob is not None for piece in pieces):
+        return pieces
+    return [msgspec.structs.replace(pieces[-1], text="".join(piece.text for piece in pieces))]
 
 
 def as_piece(event: TokenEvent, prompt_tokens: int, engine: Engine) -> TextPiece:

@@ -65,7 +65,8 @@ class TextPiece(msgspec.Struct, frozen=True, array_like=True):
     """One token of a continuation: its text may be empty while it is held back.
 
     The last one has a `finish_reason`, and says how many tokens the prompt had. `top` are the likeliest
-    tokens at its place, their texts and log-probabilities. Tokens of an echoed prompt come first.
+    tokens at its place, their texts and log-probabilities. Tokens of an echoed prompt come first;
+    where they are not scored, as one piece.
     """
 
     text: str

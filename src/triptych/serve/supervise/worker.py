@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from triptych.errors import ServeError
+from triptych.errors import InputError, ServeError
 from triptych.serve.supervise.activity import Activity, Doing
-from triptych.serve.supervise.channel import BlockingChannel, Frame
+from triptych.serve.supervise.channel import MAX_BODY_BYTES, BlockingChannel, Frame
 from triptych.serve.supervise.failure import Failure
 
 log = logging.getLogger(__name__)
@@ -138,6 +138,13 @@ class Worker:
             if len(answers) != len(payloads):
                 raise ServeError(f"{len(answers)} answers for {len(payloads)} payloads", where="handle_batch")
             reply, kind = encode(answers), Kind.ANSWERS
+            if len(reply) > MAX_BODY_BYTES:
+                raise InputError(
+                    f"takes {len(reply)} bytes on its way from a worker",
+                    where="answer",
+                    valid=f"at most {MAX_BODY_BYTES}",
+                    remedy="ask for less at a time",
+                )
         except Exception as error:
             reply, kind = encode(Failure.of(error)), Kind.BATCH_FAILED
         self._send(kind, id, reply)
