@@ -64,6 +64,8 @@ def test_a_condition_the_model_does_not_take_is_refused(pair, condition):
 def test_a_label_out_of_range_never_reaches_the_graph(pair):
     with pytest.raises(InputError, match=r"condition\.label: got 3; valid: an integer from 0 to 2"):
         pair[1].sample_rows([0], [0], [3])
+    with pytest.raises(InputError, match="labels: got 3; valid: one label per row"):
+        pair[1].sample_rows([0], [0], 3)
     graph = pair[1].manifest.sampler.graph
     with pytest.raises(InputError, match=f"{graph}.label: holds values from 3 to 3"):
         pair[1].run(graph, {"z": np.zeros((1, 4), np.float32), "label": [3]})

@@ -149,6 +149,10 @@ def test_a_step_of_several_texts_can_be_run_as_any_graph(text):
 def test_an_unknown_graph_is_named_with_the_nearest(vae):
     with pytest.raises(NotFoundError, match="has no graph 5"):
         vae.run(5, {})
+    with pytest.raises(NotFoundError, match=r"has no graph \['decode'\]; valid: decode"):
+        vae.run(["decode"], {})
+    with pytest.raises(NotFoundError, match=r"has no tensor \['decode'\]"):
+        vae.tensor(["decode"])
     with pytest.raises(NotFoundError, match="Did you mean `decode`"):
         vae.run("decoder", {})
 
@@ -218,6 +222,18 @@ def test_settings_without_effect_are_errors(vae):
         vae.sample(1, condition=3)
     with pytest.raises(InputError, match="does not generate text"):
         vae.generate("a")
+
+
+def test_labels_of_a_model_without_labels_are_refused(vae, text):
+    for engine in (vae, text):
+        with pytest.raises(InputError, match=r"got \{'label': \[7\]\}; valid: nothing: .* no condition"):
+            engine.sample_rows([0], [0], [7])
+
+
+@pytest.mark.parametrize("truncation", [pytest.param(10**400, id="10**400"), float("nan"), "1", 0])
+def test_a_truncation_that_is_no_number_of_a_float_is_refused(vae, truncation):
+    with pytest.raises(InputError, match="truncation: got"):
+        vae.sample(1, truncation=truncation)
 
 
 def test_unknown_engines_and_thread_counts_are_refused(vae_bundle, tmp_path):

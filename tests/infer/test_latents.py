@@ -94,6 +94,18 @@ def test_an_interpolation_begins_and_ends_at_its_latents(pair):
     assert grid[0, 0].tobytes() == engine.decode(a[None], condition=label)[0].tobytes()
 
 
+@pytest.mark.parametrize("dimensions", [0, 4, [4], [-1], ["0"], "0", b"0", [], np.array(0)])
+def test_dimensions_that_are_none_are_refused(gan, dimensions):
+    with pytest.raises(InputError, match=r"dimensions: got .*; valid: (an integer|integers) from 0 to 3"):
+        gan.traversal(dimensions=dimensions)
+
+
+@pytest.mark.parametrize("steps", [1, 10**12, 2.0])
+def test_a_number_of_steps_that_is_none_is_refused(gan, steps):
+    with pytest.raises(InputError, match=r"steps: got .*; valid: an integer from 2 to 1000000"):
+        gan.interpolate(np.zeros(4, np.float32), np.ones(4, np.float32), steps)
+
+
 def test_a_conditional_model_must_be_told_the_label_of_an_example(pair):
     _, engine, condition = pair
     if condition is not None:

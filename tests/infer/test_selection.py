@@ -1,6 +1,7 @@
 """Which way a graph is computed, and where what is known of the ways is kept."""
 
 import logging
+import pwd
 
 import pytest
 from msgspec.structs import replace
@@ -122,6 +123,18 @@ def test_a_calibration_that_cannot_be_kept_is_used_and_said(vae_bundle, elsewher
         assert engine.sample(3).shape[0] == 3
     assert "is not kept" in caplog.text
     with pytest.raises(DataError, match="TRIPTYCH_CACHE"):
+        calibration_store.keep(engine.manifest, Calibration())
+
+
+def test_a_user_without_a_home_loads_what_was_exported_and_is_told_what_to_set(vae_bundle, monkeypatch):
+    """As in a container, whose user may have no entry in /etc/passwd."""
+    for name in ("HOME", "XDG_CACHE_HOME", "TRIPTYCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    with triptych.load(vae_bundle, share_weights=True) as engine:
+        assert engine.sample(3).shape[0] == 3
+    assert calibration_store.find(engine.manifest) == engine.manifest.calibration
+    with pytest.raises(DataError, match=r"cache: this user has no home folder\. Set TRIPTYCH_CACHE"):
         calibration_store.keep(engine.manifest, Calibration())
 
 

@@ -12,6 +12,7 @@ and `Generator.standard_normal` its ziggurat.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,8 @@ def check_truncation(truncation: float | None) -> float | None:
     if truncation is None:
         return None
     number = isinstance(truncation, int | float | np.number) and not isinstance(truncation, bool)
-    if not number or not truncation >= MIN_TRUNCATION:
-        valid = f"a number from {MIN_TRUNCATION} on, or None for the whole normal distribution"
-        raise InputError(f"got {truncation!r}", where="truncation", valid=valid)
-    return float(truncation)
+    if number and truncation >= MIN_TRUNCATION:
+        with suppress(OverflowError):  # an integer beyond the numbers of a float
+            return float(truncation)
+    valid = f"a number from {MIN_TRUNCATION} on, or None for the whole normal distribution"
+    raise InputError(f"got {truncation!r}", where="truncation", valid=valid)

@@ -78,16 +78,15 @@ def complete(given: list[Path]) -> list[Path]:
 def made(text: bool) -> Path:
     """A small untrained model as a bundle, from the cache or exported into it now.
 
-    Raises: ConfigError, which names the extra, if it is not there and cannot be made.
+    Raises: ConfigError, which names the extra, if it is not there and cannot be made; DataError if there is
+        no cache.
     """
-    import os
-
     from triptych import __version__
     from triptych.bundle.reader import read
     from triptych.errors import BundleError, ConfigError
+    from triptych.infer import calibration_store
 
-    cache = Path(os.environ.get("TRIPTYCH_CACHE") or Path.home() / ".cache" / "triptych")
-    folder = cache / f"chaos-{__version__}" / ("text" if text else "vae")
+    folder = calibration_store.folder() / f"chaos-{__version__}" / ("text" if text else "vae")
     try:
         read(folder)
     except BundleError:

@@ -19,12 +19,14 @@ from triptych.bundle.manifest import Calibration, Manifest
 from triptych.errors import DataError
 from triptych.infer import machine
 
+SET_CACHE = "set TRIPTYCH_CACHE to a folder that can be written"
+
 
 def find(manifest: Manifest) -> Calibration | None:
     """What is known of the engines on this machine: kept by `keep`, else found at export."""
     try:
         kept = msgspec.json.decode(file(manifest).read_bytes(), type=Calibration)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, DataError, msgspec.DecodeError, UnicodeDecodeError):
         kept = Calibration()
     if any(consistency.of_calibration(kept, {graph.name for graph in manifest.graphs})):
         kept = Calibration()
@@ -48,8 +50,8 @@ def keep(manifest: Manifest, calibration: Calibration) -> Path:
             out.write(msgspec.json.format(msgspec.json.encode(calibration), indent=2))
         os.replace(scratch, path)
     except OSError as error:
-        remedy = "set TRIPTYCH_CACHE to a folder that can be written"
-        raise DataError(f"cannot be written ({error.strerror})", where=str(path), remedy=remedy) from error
+        problem = f"cannot be written ({error.strerror})"
+        raise DataError(problem, where=str(path), remedy=SET_CACHE) from error
     return path
 
 
@@ -61,8 +63,11 @@ def file(manifest: Manifest) -> Path:
 
 
 def folder() -> Path:
-    """The cache's folder."""
+    """The cache's folder. Raises `DataError` for a user without a home, as containers have them."""
     if own := os.environ.get("TRIPTYCH_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "triptych"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "triptych"
+    except RuntimeError as error:
+        raise DataError("this user has no home folder", where="cache", remedy=SET_CACHE) from error

@@ -12,11 +12,13 @@ from triptych.bundle.condition import LABEL, row_labels
 from triptych.bundle.manifest import CodeSampler, LatentSampler, TextSampler
 from triptych.errors import InputError
 from triptych.infer import codes, latents
+from triptych.infer.latents import MAX_SAMPLES
+from triptych.infer.request import as_tuple
 from triptych.infer.text_generator import TextGenerator
 
 Array = np.ndarray
 
-MAX_SAMPLES, STREAM_BATCH = 1_000_000, 1024
+STREAM_BATCH = 1024
 TRAVERSAL = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 
@@ -29,14 +31,12 @@ def check_rows(seeds: Sequence[int], indices: Sequence[int]) -> None:
         noise.check_seed(index, "indices")
 
 
-def rows_of(
-    labels: Sequence[int] | None, indices: Sequence[int], sampler: LatentSampler | CodeSampler
-) -> Sequence[int]:
+def rows_of(labels: Sequence[int] | None, indices: Sequence[int], classes: int | None) -> Sequence[int]:
     """The label of each row: as given and checked, or by default the index modulo the classes."""
-    classes = sampler.classes or 1
     if labels is None:
-        return [index % classes for index in indices]
-    return row_labels({LABEL: list(labels)}, len(indices), classes) or ()
+        return [index % classes for index in indices] if classes else [0] * len(indices)
+    given = list(as_tuple("labels", labels, "one label per row"))
+    return row_labels({LABEL: given}, len(indices), classes) or ()
 
 
 class Engine(TextGenerator):
@@ -106,21 +106,23 @@ class Engine(TextGenerator):
         A sample of a text model is a row of token ids: the start token, and what is drawn after it.
 
         Args:
-            labels: one per row, as `row_labels` checks them; by default the index modulo the classes.
+            labels: one per row of a conditional model, as `row_labels` checks them; by default the index
+                modulo the classes.
             truncation: as in `sample`.
 
         Raises: InputError.
         """
         check_rows(seeds, indices)
         self._check_truncation(truncation)
+        labels = rows_of(labels, indices, self.manifest.sampler.classes)
         match self.manifest.sampler:
             case LatentSampler(graph=graph, input=name, output=output, latent_shape=shape) as sampler:
                 inputs = {name: noise.normal(seeds, indices, shape, truncation=truncation)}
                 if sampler.condition is not None:
-                    inputs[sampler.condition.name] = np.array(rows_of(labels, indices, sampler), np.int64)
+                    inputs[sampler.condition.name] = np.array(labels, np.int64)
                 return self.run_rows(graph, inputs)[output]
             case CodeSampler() as sampler:
-                return codes.sample(self, sampler, seeds, indices, rows_of(labels, indices, sampler))
+                return codes.sample(self, sampler, seeds, indices, labels)
             case TextSampler():
                 return self._sample_tokens(seeds, indices)
 

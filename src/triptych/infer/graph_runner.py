@@ -49,7 +49,7 @@ class GraphRunner:
 
     def graph(self, name: str) -> GraphRecord:
         """What the manifest says of a graph. Raises `NotFoundError`."""
-        if name not in self._graphs:
+        if not isinstance(name, str) or name not in self._graphs:  # a list, say, cannot be looked up
             valid, remedy = ", ".join(self._graphs), nearest(str(name), self._graphs)
             raise NotFoundError(
                 f"has no graph {name!r}", where=self.manifest.name, valid=valid, remedy=remedy
@@ -90,9 +90,9 @@ class GraphRunner:
     def tensor(self, name: str) -> Array:
         """A tensor of the bundle, not writable. Raises `NotFoundError`."""
         extents = self._weights.extents
-        if name not in extents:
+        if not isinstance(name, str) or name not in extents:
             raise NotFoundError(
-                f"has no tensor {name!r}", where=self.manifest.name, remedy=nearest(name, extents)
+                f"has no tensor {name!r}", where=self.manifest.name, remedy=nearest(str(name), extents)
             )
         return self._weights.array(extents[name])
 

@@ -16,13 +16,14 @@ from triptych.errors import BundleRefused, InputError, NotFoundError
 from triptych.infer import formulas
 from triptych.infer.graph_runner import GraphRunner
 from triptych.infer.inputs import check_tensor
+from triptych.infer.request import as_tuple
 
 Array = np.ndarray
 
 ENCODE, MEAN, LOG_VAR = "encode", "mean", "log_var"
 PIXEL_LOG_VAR, LOG_VAR_LIMIT = "pixel_log_var", 10.0
 PIECE = 1024  # latents decoded at once, so that memory is bounded
-MAX_DRAWS = 1_000_000
+MAX_SAMPLES = MAX_DRAWS = 1_000_000
 
 
 class Posterior(NamedTuple):
@@ -55,7 +56,7 @@ def interpolate(
 ) -> Array:
     """See `Engine.interpolate`."""
     start, end = (one_latent(engine, "interpolate", name, value) for name, value in (("a", a), ("b", b)))
-    t = np.linspace(0.0, 1.0, whole("steps", steps, 2))
+    t = np.linspace(0.0, 1.0, whole("steps", steps, 2, MAX_SAMPLES))
     way = formulas.spherical if spherical else formulas.linear
     z = way(start.astype(np.float64).ravel(), end.astype(np.float64).ravel(), t)
     return decode(engine, z.astype(np.float32).reshape(len(t), *start.shape), condition)
@@ -72,10 +73,12 @@ def traversal(
     shape = latent_sampler(engine).latent_shape
     start = np.zeros(shape, np.float32) if z is None else one_latent(engine, "traversal", "z", z)
     size = math.prod(shape)
-    chosen = range(size) if dimensions is None else [whole("dimensions", d, 0, size - 1) for d in dimensions]
+    valid = f"integers from 0 to {size - 1}"
+    given = range(size) if dimensions is None else as_tuple("dimensions", dimensions, valid)
+    chosen = [whole("dimensions", dimension, 0, size - 1) for dimension in given]
     settings = check_tensor("traversal", TensorSpec(name="values", shape=("values",)), values, {})
-    if not len(chosen):
-        raise InputError("got none", where="dimensions", valid=f"integers from 0 to {size - 1}")
+    if not chosen:
+        raise InputError("got none", where="dimensions", valid=valid)
     latents = np.broadcast_to(start.ravel(), (len(chosen), len(settings), size)).copy()
     for row, dimension in zip(latents, chosen, strict=True):
         row[:, dimension] = settings

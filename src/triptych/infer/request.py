@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import TypedDict, TypeVar
 
@@ -89,9 +88,13 @@ class GenerationSettings(TypedDict, total=False):
 
 
 def as_tuple(name: str, values: Iterable[T], valid: str) -> tuple[T, ...]:
-    """The values as a tuple; `InputError` when there is nothing to go through."""
-    require(name, values, isinstance(values, Iterable), valid)
-    return tuple(values)
+    """The values as a tuple; `InputError` when there is nothing to go through, and for bytes, whose values
+    are numbers by accident."""
+    require(name, values, not isinstance(values, bytes | bytearray | memoryview), valid)
+    try:
+        return tuple(values)
+    except TypeError as error:
+        raise InputError(f"got {values!r}", where=name, valid=valid) from error
 
 
 def require(name: str, value: object, holds: bool, valid: str) -> None:
@@ -106,10 +109,5 @@ def is_whole(value: object) -> bool:
 
 
 def is_within(value: object, low: float, high: float) -> bool:
-    """Whether a value is a finite number from low to high."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and low <= value <= high
-    )
+    """Whether a value is a number from low to high, both finite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

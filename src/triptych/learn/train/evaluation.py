@@ -99,11 +99,13 @@ def _open_bundle(folder: Path) -> tuple[GenerativeModel, dict[str, Any]]:
 
 def recorded(folder: Path, manifest: Manifest) -> dict[str, Any]:
     """The recipe that a bundle was trained by. Raises `BundleError` if it does not say."""
-    recipe = manifest.training.get("recipe")
-    if not isinstance(recipe, dict) or not {"data", "data_spec"} <= recipe.keys():
-        raise BundleError(
-            "it does not say what it was trained on",
-            where=str(folder),
-            remedy="evaluate the run folder it was exported from",
-        )
-    return recipe
+    recipe: Any = manifest.training.get("recipe")
+    match recipe:
+        case {"data": dict() as data, "data_spec": {"digest": str()}}:
+            if isinstance(data.get("name", ""), str):
+                return dict(recipe)
+    raise BundleError(
+        "it does not say what it was trained on",
+        where=str(folder),
+        remedy="evaluate the run folder it was exported from",
+    )
