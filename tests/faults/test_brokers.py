@@ -498,6 +498,23 @@ async def test_what_a_failed_try_to_connect_delivered_is_not_taken_for_what_the_
         await source.close()
 
 
+async def test_whoever_acknowledges_while_the_connection_ends_goes_on(rabbitmq):
+    async with ends(rabbitmq, publish_timeout_s=0.5) as (intake, source, options):
+        ids = [await intake.publish(job(b"%d" % n)) for n in range(40)]
+        await until(lambda: len(source._waiting) == 40)
+        source.link._connection._transport()._writer_task.cancel()
+        jobs = f"{options.prefix}.jobs"
+        async with asyncio.timeout(10):
+            await asyncio.gather(
+                *(source.link.acknowledge(jobs, 1 + n) for n in range(20)),
+                *(source.link.give_back(jobs, 21 + n) for n in range(20)),
+                return_exceptions=True,
+            )
+        working = asyncio.create_task(work(source))
+        await all_done(intake, {id: b"%d" % n for n, id in enumerate(ids)})
+        working.cancel()
+
+
 async def test_a_queue_without_a_leader_that_a_gateway_left_keeps_nobody_from_connecting(rabbitmq):
     prefix = f"test-{secrets.token_hex(4)}"
     connection = await aio_pika.connect(rabbitmq.url)
