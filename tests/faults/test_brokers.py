@@ -17,7 +17,8 @@ import pytest
 from aiormq.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity
 
 from triptych.errors import BrokerUnavailable, ConfigError, StorageFull, StoreDamaged, TriptychError
-from triptych.serve.brokers.amqp_connection import AmqpConnection, closing_is_an_error
+from triptych.serve.brokers.amqp_connection import AmqpConnection
+from triptych.serve.brokers.amqp_errors import closing_is_an_error
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions

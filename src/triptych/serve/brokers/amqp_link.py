@@ -19,15 +19,9 @@ import aio_pika
 from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishError
 
 from triptych.errors import BrokerUnavailable, Overloaded
-from triptych.serve.brokers.amqp_connection import (
-    BLOCKED,
-    ERRORS,
-    AmqpConnection,
-    Properties,
-    closing_is_an_error,
-    was_asked_to_stop,
-)
+from triptych.serve.brokers.amqp_connection import BLOCKED, AmqpConnection, Properties
 from triptych.serve.brokers.amqp_consumer import Consumption
+from triptych.serve.brokers.amqp_errors import ERRORS, closing_is_an_error, was_asked_to_stop
 from triptych.serve.brokers.known_queues import KnownQueues
 from triptych.serve.brokers.options import RabbitOptions
 
