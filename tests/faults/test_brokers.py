@@ -25,7 +25,8 @@ from triptych.errors import (
     TriptychError,
 )
 from triptych.serve.brokers import store_file
-from triptych.serve.brokers.amqp_connection import AmqpConnection, closing_is_an_error
+from triptych.serve.brokers.amqp_connection import AmqpConnection
+from triptych.serve.brokers.amqp_errors import closing_is_an_error
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
@@ -671,6 +672,23 @@ async def test_what_a_failed_try_to_connect_delivered_is_not_taken_for_what_the_
         await all_done(intake, dict.fromkeys(ids, b"result"))
         await until_empty(rabbitmq, f"{options.prefix}.jobs")
         await source.close()
+
+
+async def test_whoever_acknowledges_while_the_connection_ends_goes_on(rabbitmq):
+    async with ends(rabbitmq, publish_timeout_s=0.5) as (intake, source, options):
+        ids = [await intake.publish(job(b"%d" % n)) for n in range(40)]
+        await until(lambda: len(source._waiting) == 40)
+        source.link._connection._transport()._writer_task.cancel()
+        jobs = f"{options.prefix}.jobs"
+        async with asyncio.timeout(10):
+            await asyncio.gather(
+                *(source.link.acknowledge(jobs, 1 + n) for n in range(20)),
+                *(source.link.give_back(jobs, 21 + n) for n in range(20)),
+                return_exceptions=True,
+            )
+        working = asyncio.create_task(work(source))
+        await all_done(intake, {id: b"%d" % n for n, id in enumerate(ids)})
+        working.cancel()
 
 
 async def test_a_queue_without_a_leader_that_a_gateway_left_keeps_nobody_from_connecting(rabbitmq):

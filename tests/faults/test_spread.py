@@ -336,6 +336,20 @@ async def test_blocked_publishers_are_refused_in_time_and_answers_wait(spread, r
     assert pool.seen.count(b"before") == 1
 
 
+async def test_a_worker_leaves_in_time_while_rabbitmq_blocks_publishers(spread, rabbitmq):
+    worker, _ = await spread.work()
+    worker.link.options = msgspec.structs.replace(worker.link.options, publish_timeout_s=0.5)
+    worker.link._connection.options = worker.link.options
+    await asyncio.to_thread(rabbitmq.control, "set_vm_memory_high_watermark", "0.000001")
+    try:
+        while not await worker.link._connection.is_blocked():
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            await worker.close(0.0)
+    finally:
+        await asyncio.to_thread(rabbitmq.control, "set_vm_memory_high_watermark", "0.6")
+
+
 async def test_a_client_that_goes_away_stops_its_text_and_frees_its_place(spread):
     worker, pool = await spread.work()
     pool.piece_s = 0.01

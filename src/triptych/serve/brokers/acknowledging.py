@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from triptych.serve.brokers.amqp_connection import ERRORS
+from triptych.serve.brokers.amqp_errors import ERRORS
 from triptych.serve.brokers.amqp_link import AmqpLink
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
@@ -21,10 +20,10 @@ from pamqp.common import FieldTable
 
 from triptych.serve.brokers.amqp_canary import Canary
 from triptych.serve.brokers.amqp_consumer import Consumer, Consumption
+from triptych.serve.brokers.amqp_errors import ERRORS, closing_is_an_error, was_asked_to_stop, why
 from triptych.serve.brokers.known_queues import KnownQueues
 from triptych.serve.brokers.options import RabbitOptions
 
-ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
 CLOSE_S = RENEW_S = 1.0
 TOLD_S = 2.0  # by then it has been confirmed, if it ever is
 GONE_S = 0.5  # see `AmqpConnection.declare_queue`
@@ -64,6 +63,7 @@ class AmqpConnection:
         self._control: Channel
         self._canary: Canary
         self._consumers: dict[str, Consumer] = {}  # by queue
+        self._stopping: list[asyncio.Task[None]] = []
         self._is_doubted, self._renewed_at_s = False, -math.inf
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -185,10 +185,13 @@ class AmqpConnection:
         await consumer.check(self._control)
 
     async def stop_consuming(self) -> None:
-        """Take no more messages; those that are here can still be acknowledged."""
-        for consumer in list(self._consumers.values()):
-            with suppress(*ERRORS), closing_is_an_error():
-                await consumer.stop()
+        """Take no more messages; those that are here can still be acknowledged.
+
+        A broker that blocks publishers does not hear of it before it goes on: it is not waited for.
+        """
+        self._stopping = [asyncio.create_task(consumer.stop()) for consumer in self._consumers.values()]
+        if self._stopping:
+            await asyncio.wait(self._stopping, timeout=self.options.publish_timeout_s)
 
     async def acknowledge(self, queue: str, tag: int, *, multiple: bool) -> None:
         """Tell the broker that a message (and, with `multiple`, all before it) is dealt with."""
@@ -306,28 +309,3 @@ class AmqpConnection:
                 await consumer.check(self._control)
             await self._canary.fly()
         self._known.are_well()
-
-
-def was_asked_to_stop() -> bool:
-    """Whether the task that runs is being cancelled; aiormq cancels what waits on a channel that closes."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-@contextmanager
-def closing_is_an_error() -> Iterator[None]:
-    """What aiormq cancels because a channel closes has failed: whoever waits for it goes on."""
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        if was_asked_to_stop():
-            raise
-        raise ChannelInvalidStateError("the connection ended meanwhile") from error
-
-
-def why(end: asyncio.Future[object]) -> str:
-    """What ended it."""
-    if end.cancelled():
-        return "closed"
-    error = end.exception()
-    return str(end.result()) if error is None else f"{type(error).__name__}: {error}"

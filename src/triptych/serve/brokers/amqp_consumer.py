@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from aiormq.exceptions import AMQPError
+
+from triptych.serve.brokers.amqp_errors import ERRORS, closing_is_an_error
 
 
 class Consumption(msgspec.Struct, frozen=True):
@@ -52,7 +55,8 @@ class Consumer:
         """Take no more messages; those that are here can still be acknowledged."""
         tag, self.tag = self.tag, ""
         if tag:
-            await self.channel.basic_cancel(tag)
+            with suppress(*ERRORS), closing_is_an_error():
+                await self.channel.basic_cancel(tag)
 
     async def acknowledge(self, tag: int, *, multiple: bool) -> None:
         """Tell the broker that a message (and, with `multiple`, all before it) is dealt with."""

@@ -20,15 +20,9 @@ from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishEr
 
 from triptych.errors import BrokerUnavailable, Overloaded
 from triptych.serve.brokers.amqp_address import shown
-from triptych.serve.brokers.amqp_connection import (
-    BLOCKED,
-    ERRORS,
-    AmqpConnection,
-    Properties,
-    closing_is_an_error,
-    was_asked_to_stop,
-)
+from triptych.serve.brokers.amqp_connection import BLOCKED, AmqpConnection, Properties
 from triptych.serve.brokers.amqp_consumer import Consumption
+from triptych.serve.brokers.amqp_errors import ERRORS, closing_is_an_error, was_asked_to_stop
 from triptych.serve.brokers.known_queues import KnownQueues
 from triptych.serve.brokers.options import RabbitOptions
 
@@ -173,18 +167,26 @@ class AmqpLink:
         Raises: one of `ERRORS` if the connection is gone, and the tag with it.
         """
         with closing_is_an_error():
-            await self._connected().acknowledge(queue, tag, multiple=multiple)
+            async with self._in_time():
+                await self._connected().acknowledge(queue, tag, multiple=multiple)
 
     async def give_back(self, queue: str, tag: int, *, requeue: bool = True) -> None:
         """Hand a message back, or, without `requeue`, to the dead letters; raises what `acknowledge` does."""
         with closing_is_an_error():
-            await self._connected().give_back(queue, tag, requeue=requeue)
+            async with self._in_time():
+                await self._connected().give_back(queue, tag, requeue=requeue)
 
     async def stop_consuming(self) -> None:
         """Take no more messages; those that are here can still be acknowledged."""
         self._consume = ()
         if self._connection is not None:
             await self._connection.stop_consuming()
+
+    def _in_time(self) -> asyncio.Timeout:
+        """What does not wait for an answer takes no time, but aiormq may wait for ever to send it over a
+        connection that has just ended.
+        """
+        return asyncio.timeout(self.options.publish_timeout_s)
 
     def _connected(self) -> AmqpConnection:
         if self._connection is None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from aiormq.abc import DeliveredMessage
 
-from triptych.serve.brokers.amqp_connection import ERRORS
+from triptych.serve.brokers.amqp_errors import ERRORS
 from triptych.serve.brokers.amqp_link import AmqpLink
 
 RETRY_S = 1.0

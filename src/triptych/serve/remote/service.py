@@ -17,8 +17,9 @@ from pamqp.commands import Basic
 from triptych import __version__
 from triptych.bundle.manifest import MANIFEST
 from triptych.errors import BrokerUnavailable, Overloaded
-from triptych.serve.brokers.amqp_connection import ERRORS, AmqpConnection
+from triptych.serve.brokers.amqp_connection import AmqpConnection
 from triptych.serve.brokers.amqp_consumer import Consumption
+from triptych.serve.brokers.amqp_errors import ERRORS
 from triptych.serve.brokers.amqp_link import AmqpLink, RecipientGone
 from triptych.serve.catalog import Catalog
 from triptych.serve.generation import Pool
