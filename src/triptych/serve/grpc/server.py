@@ -13,6 +13,7 @@ from triptych.serve.http.app import App
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.spec import Child, Exit, Shutdown
 
+LARGEST = 2**31 - 1  # its numbers are C ints
 LONG_S = 86_400.0  # what `infinity` is to a library that takes numbers only
 
 
@@ -28,7 +29,9 @@ class GrpcChild:
 
         Raises: RuntimeError if it cannot be listened on.
         """
-        door, server = Door(app), grpc.aio.server(options=options(app.gateway.settings))
+        settings = app.gateway.settings
+        most = min(settings.http.connections, LARGEST)  # a connection of HTTP has one request at a time
+        door, server = Door(app), grpc.aio.server(options=options(settings), maximum_concurrent_rpcs=most)
         server.add_generic_rpc_handlers((handlers(door),))
         server.add_insecure_port(address)
         await server.start()
