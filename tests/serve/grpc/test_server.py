@@ -182,6 +182,15 @@ async def test_more_calls_than_connections_may_be_open_are_refused(make_model: C
         await accepted
 
 
+async def test_settings_beyond_the_numbers_of_the_library_are_the_largest_it_has(
+    make_model: Callable[..., Model],
+) -> None:
+    large = ("limits.body_bytes=2147483648", "http.connections=2147483648")
+    long = ("http.keep_alive_s=2147484", "http.header_timeout_s=2147484")
+    async with running(make_model(), on(*large, *long)) as made:
+        assert (await made.call("ServerLive", b"")).live
+
+
 async def test_an_error_of_the_work_is_an_error_of_the_call(make_model: Callable[..., Model]) -> None:
     async with running(make_model()) as made:
         made.pool.let_go.set()

@@ -70,10 +70,12 @@ def options(settings: Settings) -> list[tuple[str, int]]:
 
     Not all its versions look at a message's size before they unpack it.
     """
-    return [
+    limits, http = settings.limits, settings.http
+    found = [
         ("grpc.compression_enabled_algorithms_bitset", 1),  # 1: none
         ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", settings.limits.body_bytes),
-        ("grpc.max_connection_idle_ms", round(settings.http.keep_alive_s * 1000)),
-        ("grpc.server_handshake_timeout_ms", round(settings.http.header_timeout_s * 1000)),
+        ("grpc.max_receive_message_length", limits.body_bytes),
+        ("grpc.max_connection_idle_ms", round(http.keep_alive_s * 1000)),
+        ("grpc.server_handshake_timeout_ms", round(http.header_timeout_s * 1000)),
     ]
+    return [(name, min(value, LARGEST)) for name, value in found]
