@@ -47,7 +47,8 @@ class Http(Section, frozen=True):
     connections: Annotated[
         Count,
         Meta(
-            description="open at a time, as far as there are descriptors; then the longest idle one is closed"
+            description="open at a time, as far as there are descriptors; then the longest idle one is"
+            " closed. As many calls of gRPC may be under way; more are refused"
         ),
     ] = 10_000
     backlog: Annotated[

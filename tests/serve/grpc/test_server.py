@@ -23,11 +23,17 @@ from triptych.serve.grpc.service import CODES, code_of
 from triptych.serve.http.app import App
 from triptych.serve.http.refusal import STATUS
 from triptych.serve.metrics import Metrics
-from triptych.serve.settings import read_settings
+from triptych.serve.settings import Settings, read_settings
 from triptych.serve.supervise.task import TaskChild
 
 pytestmark = pytest.mark.anyio
-ON = read_settings(overrides=["grpc.port=0", "limits.body_bytes=1000"])
+
+
+def on(*more: str) -> Settings:
+    return read_settings(overrides=["grpc.port=0", *more])
+
+
+ON = on("limits.body_bytes=1000")
 INFER = CLASSES["ModelInferRequest"]
 
 
@@ -54,10 +60,10 @@ class Held:
 class Running:
     """A server of a model that nobody computes, and a channel to it."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, settings: Settings) -> None:
         self.pool = Held()
         generation = Generation(Catalog({model.name: model}), self.pool)  # type: ignore[arg-type]
-        self.gateway = Gateway(generation, ON, Metrics())
+        self.gateway = Gateway(generation, settings, Metrics())
         self.http = TaskChild(asyncio.Event().wait(), "http")
         self.child: GrpcChild
         self.channel: grpc.aio.Channel
@@ -73,10 +79,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(model: Model) -> AsyncIterator[Running]:
-    made = Running(model)
+async def running(model: Model, settings: Settings = ON) -> AsyncIterator[Running]:
+    made = Running(model, settings)
     await made.gateway.pipeline.start()
-    with held(ON) as (_, address):
+    with held(settings) as (_, address):
         made.child = await GrpcChild.start(App(made.gateway), address, made.http)
         made.channel = grpc.aio.insecure_channel(address)
         try:
@@ -89,8 +95,8 @@ async def running(model: Model) -> AsyncIterator[Running]:
             await made.gateway.pipeline.stop("brutal_kill")
 
 
-def sample() -> bytes:
-    message = INFER(model_name="by-hand")
+def sample(id: str = "") -> bytes:
+    message = INFER(model_name="by-hand", id=id)
     message.parameters["seed"].int64_param = 7
     return bytes(message.SerializeToString())
 
@@ -120,6 +126,69 @@ async def test_a_message_that_is_none_and_one_too_large_are_refused_before_anyth
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "valid: at most 1000 bytes" in str(error.details())
         assert made.gateway.metrics.in_progress == 0
+
+
+async def test_messages_that_take_too_much_together_are_refused_and_their_room_is_given_back(
+    make_model: Callable[..., Model],
+) -> None:
+    small = on("limits.body_bytes=1000", "limits.bodies_bytes=1500")
+    async with running(make_model(), small) as made:
+        room = made.gateway.bodies
+        accepted = asyncio.create_task(made.fail("ModelInfer", sample("i" * 700)))
+        await made.pool.begun.wait()
+        kept = room.held_bytes
+        assert kept > 700
+        error = await made.fail("ModelInfer", sample("i" * 800))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "those of all requests take more than 1500 bytes" in str(error.details())
+        assert dict(error.trailing_metadata())["retry-after"] == "1"
+        # there is room for it as varints, and not for its raw values
+        part = CLASSES["InferInputTensor"](name="z", datatype="INT64", shape=[100])
+        part.contents.int64_contents.extend([1] * 100)
+        error = await made.fail("ModelInfer", INFER(model_name="by-hand", inputs=[part]).SerializeToString())
+        assert "those of all requests take more than 1500 bytes" in str(error.details())
+        assert (await made.call("ServerLive", b"")).live
+        assert room.held_bytes == kept
+        made.pool.let_go.set()
+        await accepted
+        assert room.held_bytes == 0
+
+
+async def test_a_message_takes_room_before_anybody_wants_it(make_model: Callable[..., Model]) -> None:
+    asked = CLASSES["ServerReadyRequest"].FromString(b"\x0a\xff\x01" + b"?" * 255)  # a field it does not know
+    async with running(make_model()) as made:
+        asking = asyncio.Event()
+
+        async def probe(*_: Any, **__: Any) -> dict[int, str]:
+            asking.set()
+            await made.pool.let_go.wait()
+            return {0: "ok"}
+
+        made.pool.probe = probe  # type: ignore[attr-defined]
+        accepted = asyncio.create_task(made.call("ServerReady", asked.SerializeToString()))
+        await asking.wait()
+        assert made.gateway.bodies.held_bytes == 258
+        made.pool.let_go.set()
+        assert (await accepted).ready
+        assert made.gateway.bodies.held_bytes == 0
+
+
+async def test_more_calls_than_connections_may_be_open_are_refused(make_model: Callable[..., Model]) -> None:
+    async with running(make_model(), on("http.connections=1")) as made:
+        accepted = asyncio.create_task(made.fail("ModelInfer", sample()))
+        await made.pool.begun.wait()
+        assert (await made.fail("ServerLive", b"")).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        made.pool.let_go.set()
+        await accepted
+
+
+async def test_settings_beyond_the_numbers_of_the_library_are_the_largest_it_has(
+    make_model: Callable[..., Model],
+) -> None:
+    large = ("limits.body_bytes=2147483648", "http.connections=2147483648")
+    long = ("http.keep_alive_s=2147484", "http.header_timeout_s=2147484")
+    async with running(make_model(), on(*large, *long)) as made:
+        assert (await made.call("ServerLive", b"")).live
 
 
 async def test_an_error_of_the_work_is_an_error_of_the_call(make_model: Callable[..., Model]) -> None:

@@ -13,7 +13,6 @@ from triptych.serve.gateway import Gateway
 from triptych.serve.http.exchange import Exchange, Nobody
 from triptych.serve.http.kserve import LENGTH
 from triptych.serve.http.refusal import Headers
-from triptych.serve.http.request_body import too_large
 from triptych.serve.ticket import RESOLUTION_S
 
 TAKEN = ("authorization", "x-request-id")  # what of a call's metadata HTTP knows as headers
@@ -48,6 +47,7 @@ class Call(Exchange):
     """A request whose answer goes into `answered`.
 
     Args:
+        message: what came, which takes its part of `limits.bodies_bytes` from now on.
         content: makes the body: JSON, and raw values behind it. Called when the body is wanted, not before.
         context: the call, of `grpc.aio`.
     """
@@ -59,10 +59,12 @@ class Call(Exchange):
         gateway: Gateway,
         method: str,
         path: str,
+        message: bytes,
         content: Callable[[], tuple[bytes, bytes]],
         context: Any,
     ) -> None:
-        headers = {
+        headers = {b"content-length": b"%d" % len(message)}
+        headers |= {
             name.encode(): value.encode()
             for name, value in context.invocation_metadata() or ()
             if name in TAKEN
@@ -71,21 +73,24 @@ class Call(Exchange):
         if left_s is not None:
             headers[b"request-timeout"] = b"%f" % max(left_s, RESOLUTION_S)
         super().__init__(gateway, Nobody(), method, path, headers)
+        self.feed(message)
         self.feed_end()
         self._content = content
         self.answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     def whole_body(self) -> bytes:
-        """The request in the form it has over HTTP.
+        """The request in the form it has over HTTP; from now on that is what counts, not the message.
 
-        Raises: Refusal (413) when that is too large, InputError if it cannot be had.
+        Raises: Refusal 413 when that is too large, 503 when there is no room for it; InputError if it cannot
+            be had.
         """
-        head, values = self._content()
-        size, limit = len(head) + len(values), self.gateway.settings.limits.body_bytes
-        if size > limit:
-            raise too_large(size, limit)
-        self.headers[LENGTH] = b"%d" % len(head)
-        return head + values
+        self._body.check_length()
+        if LENGTH not in self.headers:
+            head, values = self._content()
+            self.headers[LENGTH] = b"%d" % len(head)
+            self._body.drop()
+            self._body.feed(head + values)
+        return super().whole_body()
 
     def reply(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
         """Keep the answer for the call."""

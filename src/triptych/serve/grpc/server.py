@@ -13,6 +13,7 @@ from triptych.serve.http.app import App
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.spec import Child, Exit, Shutdown
 
+LARGEST = 2**31 - 1  # its numbers are C ints
 LONG_S = 86_400.0  # what `infinity` is to a library that takes numbers only
 
 
@@ -28,7 +29,9 @@ class GrpcChild:
 
         Raises: RuntimeError if it cannot be listened on.
         """
-        door, server = Door(app), grpc.aio.server(options=options(app.gateway.settings))
+        settings = app.gateway.settings
+        most = min(settings.http.connections, LARGEST)  # a connection of HTTP has one request at a time
+        door, server = Door(app), grpc.aio.server(options=options(settings), maximum_concurrent_rpcs=most)
         server.add_generic_rpc_handlers((handlers(door),))
         server.add_insecure_port(address)
         await server.start()
@@ -67,10 +70,12 @@ def options(settings: Settings) -> list[tuple[str, int]]:
 
     Not all its versions look at a message's size before they unpack it.
     """
-    return [
+    limits, http = settings.limits, settings.http
+    found = [
         ("grpc.compression_enabled_algorithms_bitset", 1),  # 1: none
         ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", settings.limits.body_bytes),
-        ("grpc.max_connection_idle_ms", round(settings.http.keep_alive_s * 1000)),
-        ("grpc.server_handshake_timeout_ms", round(settings.http.header_timeout_s * 1000)),
+        ("grpc.max_receive_message_length", limits.body_bytes),
+        ("grpc.max_connection_idle_ms", round(http.keep_alive_s * 1000)),
+        ("grpc.server_handshake_timeout_ms", round(http.header_timeout_s * 1000)),
     ]
+    return [(name, min(value, LARGEST)) for name, value in found]

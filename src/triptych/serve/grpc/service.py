@@ -87,7 +87,7 @@ async def handle(door: Door, name: str, method: Method, message: bytes, context:
     except DecodeError:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {name}Request")
     content = partial(tensors.request, asked)
-    call = Call(door.app.gateway, method.verb, method.path(asked), content, context)
+    call = Call(door.app.gateway, method.verb, method.path(asked), message, content, context)
     answer = await call.answer_of(door.respond)
     if answer.error:
         await context.abort(code_of(answer.status), answer.error, tuple(answer.metadata))
