@@ -78,6 +78,15 @@ def test_a_wrong_setting_is_named(override: str, said: str) -> None:
     assert said.lower() in str(caught.value).lower()
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("http.port=1", "http.port.x=2"), ("log=text", "log.x=2"), ("http.token=x", "http.token.x.y=2")],
+)
+def test_a_value_is_no_section(first: str, second: str) -> None:
+    with pytest.raises(ConfigError, match="has a value already"):
+        read_settings(overrides=[first, second])
+
+
 @pytest.mark.parametrize("text", ["[queue]\nsize = 1\n", "[queue\n", "que = 1\n", "[workers]\ncount = 1.5\n"])
 def test_a_wrong_file_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "serve.toml"

@@ -290,4 +290,6 @@ def _set(tree: dict[str, Any], override: str) -> None:
     _check_names(wanted, Settings, "--set")
     for name in sections:
         tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"got `{override}`, but `{name}` has a value already", where="--set")
     tree[key] = value
