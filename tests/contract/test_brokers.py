@@ -193,6 +193,20 @@ async def test_what_is_handed_out_too_often_is_dead_until_it_is_requeued(opened)
             await ends.intake.requeue(id)
 
 
+async def test_what_died_again_comes_last_of_the_dead(opened):
+    async with opened() as ends:
+        ids = await ends.publish(b"first", b"second", b"third")
+        for lease in sorted(await ends.take(3), key=lambda lease: ids.index(lease.id)):
+            await ends.source.reject(lease, "three workers died of it")
+            await ends.until(lease.id, "dead")
+        await ends.intake.requeue(ids[0])
+        (lease,) = await ends.take(1)
+        await ends.source.reject(lease, "three workers died of it again")
+        await ends.until(ids[0], "dead")
+        assert [record.id for record in await ends.intake.dead_letters()] == [*ids[1:], ids[0]]
+        assert [record.id for record in await ends.intake.dead_letters(1)] == [ids[1]]
+
+
 async def test_what_is_rejected_is_dead_with_the_reason(opened):
     async with opened() as ends:
         (id,) = await ends.publish(b"work")

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from triptych.errors import ConfigError
-from triptych.serve.settings import Settings, as_toml, read_settings
+from triptych.serve.settings import Settings, read_settings
+from triptych.serve.settings_shown import as_toml
 
 
 def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
@@ -40,6 +41,21 @@ def test_a_token_is_never_printed() -> None:
     assert "secret" not in as_toml(read_settings(overrides=["http.token=secret"]))
 
 
+@pytest.mark.parametrize("name", ["http.token", "jobs.broker"])
+def test_what_stands_for_a_secret_is_not_taken_for_one(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text(as_toml(read_settings(overrides=[f"{name}=amqp://secret"])))
+    section, _, key = name.partition(".")
+    line = next(line for line in file.read_text().splitlines() if line.startswith(f"{key} = "))
+    assert "not shown" in line
+    with pytest.raises(ConfigError, match=name):
+        read_settings(file)
+    settings = read_settings(file, [f"{name}=another"])
+    assert getattr(getattr(settings, section), key) == "another"
+    with pytest.raises(ConfigError, match=name):
+        read_settings(overrides=[f"{name}=***"])
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -60,6 +76,15 @@ def test_a_wrong_setting_is_named(override: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_settings(overrides=[override])
     assert said.lower() in str(caught.value).lower()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("http.port=1", "http.port.x=2"), ("log=text", "log.x=2"), ("http.token=x", "http.token.x.y=2")],
+)
+def test_a_value_is_no_section(first: str, second: str) -> None:
+    with pytest.raises(ConfigError, match="has a value already"):
+        read_settings(overrides=[first, second])
 
 
 @pytest.mark.parametrize("text", ["[queue]\nsize = 1\n", "[queue\n", "que = 1\n", "[workers]\ncount = 1.5\n"])

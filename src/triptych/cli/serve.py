@@ -34,7 +34,8 @@ def serve(
 ) -> None:
     """Serve bundles over HTTP, with supervised worker processes, until SIGTERM."""
     from triptych.errors import ConfigError
-    from triptych.serve.settings import as_toml, read_settings
+    from triptych.serve.settings import read_settings
+    from triptych.serve.settings_shown import as_toml
 
     flags = {
         "workers.count": workers,

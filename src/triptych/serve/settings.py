@@ -7,9 +7,9 @@ an error.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -228,7 +228,7 @@ def read_settings(config: Path | None = None, overrides: Iterable[str] = ()) -> 
     for override in overrides:
         _set(tree, override)
     try:
-        return msgspec.convert(tree, Settings)
+        settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
         raise ConfigError(
@@ -236,50 +236,8 @@ def read_settings(config: Path | None = None, overrides: Iterable[str] = ()) -> 
             where=path.rstrip("`") or str(config),
             remedy="`triptych serve --print-config` shows all settings",
         ) from error
-
-
-def as_toml(settings: Settings) -> str:
-    """The settings as a commented TOML file; secrets are not shown."""
-    lines = [f"{key} = {_toml(value)}  # {meaning}" for key, value, meaning in _fields(settings)]
-    for name in Settings.__struct_fields__:
-        section = getattr(settings, name)
-        if isinstance(section, Section):
-            lines += ["", f"[{name}]  # {section.__doc__}"]
-            lines += [f"{key} = {_toml(value)}  # {meaning}" for key, value, meaning in _fields(section)]
-    return "\n".join(lines) + "\n"
-
-
-def shown(settings: Settings) -> dict[str, Any]:
-    """The settings as plain data for whoever asks; secrets are not shown.
-
-    >>> shown(read_settings(overrides=["http.token=x"]))["http"]["token"]
-    '***'
-    """
-    tree: dict[str, Any] = msgspec.to_builtins(settings)
-    for section in tree.values():
-        if isinstance(section, dict):
-            section.update({key: HIDDEN for key in SECRET if section.get(key)})
-    return tree
-
-
-def _fields(section: Section) -> Iterator[tuple[str, Any, str]]:
-    hints = get_type_hints(type(section), include_extras=True)
-    for key in section.__struct_fields__:
-        value = getattr(section, key)
-        if not isinstance(value, Section):
-            yield key, HIDDEN if key in SECRET and value else value, _description(hints[key])
-
-
-def _description(hint: Any) -> str:
-    return next(
-        (m.description for m in reversed(get_args(hint)) if isinstance(m, Meta) and m.description), ""
-    )
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_toml(key)} = {_toml(inner)}' for key, inner in value.items())}}}"
-    return msgspec.json.encode(value).decode()
+    _check_secrets(settings)
+    return settings
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -307,6 +265,17 @@ def _check_names(tree: dict[str, Any], section: type[Section], where: str) -> No
             _check_names(value, hints[key], f"{where} [{key}]")
 
 
+def _check_secrets(settings: Settings) -> None:
+    for name in Settings.__struct_fields__:
+        for key in SECRET:
+            if getattr(getattr(settings, name), key, "") == HIDDEN:
+                raise ConfigError(
+                    f"got `{HIDDEN}`, which stands for a secret that was not shown",
+                    where=f"{name}.{key}",
+                    remedy="write the secret there, or remove the line",
+                )
+
+
 def _set(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals:
@@ -322,4 +291,6 @@ def _set(tree: dict[str, Any], override: str) -> None:
     _check_names(wanted, Settings, "--set")
     for name in sections:
         tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"got `{override}`, but `{name}` has a value already", where="--set")
     tree[key] = value

@@ -60,7 +60,7 @@ class Intake(Protocol):
         """End a job nobody wants any more, unless it has ended; its result, if one comes, is dropped."""
 
     async def dead_letters(self, limit: int = 100) -> Sequence[Record]:
-        """The oldest dead jobs."""
+        """The jobs that have been dead for longest; one that was tried again and died again comes last."""
 
     async def requeue(self, id: str) -> Record:
         """Queue a dead job again, its deliveries forgotten.

@@ -153,7 +153,7 @@ class SqliteBroker:
 
     async def dead_letters(self, limit: int = 100) -> list[Record]:
         """See `Broker`."""
-        return await self._records("state = 'dead' ORDER BY seq LIMIT ?", limit)
+        return await self._records("state = 'dead' ORDER BY ended_at_s LIMIT ?", limit)
 
     async def requeue(self, id: str) -> Record:
         """See `Broker`."""

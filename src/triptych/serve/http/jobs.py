@@ -47,7 +47,7 @@ async def submit(exchange: Exchange) -> None:
 
 
 async def list_dead(exchange: Exchange) -> None:
-    """`GET /v1/jobs`: the dead jobs, oldest first, a hundred at most."""
+    """`GET /v1/jobs`: the dead jobs, the longest dead first, a hundred at most."""
     records = await lane(exchange).dead_letters()
     await exchange.answer(200, encode({"jobs": [describe_job(record) for record in records]}), JSON, [])
 

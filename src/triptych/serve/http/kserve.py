@@ -22,7 +22,7 @@ from triptych.serve.http.refusal import Headers, encode
 from triptych.serve.http.schemas import CompletionBody, SampleBody, new_seed
 from triptych.serve.http.streaming import collect
 from triptych.serve.kserve import InferBody
-from triptych.serve.settings import shown
+from triptych.serve.settings_shown import shown
 from triptych.serve.work import JSON, KSERVE, InferWork, SampleWork
 
 OCTETS = "application/octet-stream"
