@@ -603,6 +603,8 @@ async def test_jobs_that_wait_while_no_source_can_connect_cost_no_delivery_and_a
                 await source.start()
             await until(lambda: caplog.text.count("blocks publishers") >= 8)  # four tries of each
             assert not any(source.link.is_up for source in sources)
+            tries = [line for line in caplog.text.splitlines() if "blocks publishers" in line]
+            assert all(line.endswith("next try in 0.1 s") for line in tries)  # it may end at any moment
         working = [asyncio.create_task(work(source)) for source in sources]
         await all_done(intake, {id: b"%d" % n for n, id in enumerate(ids)})
         for task in working:

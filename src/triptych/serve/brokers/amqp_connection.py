@@ -20,14 +20,13 @@ from pamqp.common import FieldTable
 
 from triptych.serve.brokers.amqp_canary import Canary
 from triptych.serve.brokers.amqp_consumer import Consumer, Consumption
-from triptych.serve.brokers.amqp_errors import ERRORS, closing_is_an_error, was_asked_to_stop, why
+from triptych.serve.brokers.amqp_errors import ERRORS, Blocked, closing_is_an_error, was_asked_to_stop, why
 from triptych.serve.brokers.known_queues import KnownQueues
 from triptych.serve.brokers.options import RabbitOptions
 
 CLOSE_S = RENEW_S = 1.0
 TOLD_S = 2.0  # by then it has been confirmed, if it ever is
 GONE_S = 0.5  # see `AmqpConnection.declare_queue`
-BLOCKED = "it blocks publishers: it is out of memory or disk (connection.blocked)"
 NO_LEADER = (
     "`{0}` is there, but does not answer who wants to consume from it: it has no leader. Either too few nodes"
     " of the cluster are up, or RabbitMQ was killed right after the queue was made; if so, `rabbitmqctl"
@@ -206,7 +205,7 @@ class AmqpConnection:
 
         RabbitMQ that is out of memory or disk may let it pass, and nothing after it: that is waited for.
 
-        Raises: an AMQPError (it goes on to block publishers), TimeoutError.
+        Raises: Blocked if it goes on to block publishers; TimeoutError.
         """
         await self._canary.begin()
         try:
@@ -215,7 +214,7 @@ class AmqpConnection:
                 await self._transport().ready()
         except TimeoutError as error:
             if await self.is_blocked():
-                raise AMQPError(BLOCKED) from error
+                raise Blocked from error
             raise
 
     async def watch(self) -> str:

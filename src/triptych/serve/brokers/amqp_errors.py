@@ -11,6 +11,13 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 ERRORS = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
 
 
+class Blocked(AMQPError):
+    """RabbitMQ is there, and takes no messages."""
+
+    def __init__(self) -> None:
+        super().__init__("it blocks publishers: it is out of memory or disk (connection.blocked)")
+
+
 def was_asked_to_stop() -> bool:
     """Whether the task that runs is being cancelled; aiormq cancels what waits on a channel that closes."""
     task = asyncio.current_task()

@@ -20,9 +20,9 @@ from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishEr
 
 from triptych.errors import BrokerUnavailable, Overloaded
 from triptych.serve.brokers.amqp_address import shown
-from triptych.serve.brokers.amqp_connection import BLOCKED, AmqpConnection, Properties
+from triptych.serve.brokers.amqp_connection import AmqpConnection, Properties
 from triptych.serve.brokers.amqp_consumer import Consumption
-from triptych.serve.brokers.amqp_errors import ERRORS, closing_is_an_error, was_asked_to_stop
+from triptych.serve.brokers.amqp_errors import ERRORS, Blocked, closing_is_an_error, was_asked_to_stop
 from triptych.serve.brokers.known_queues import KnownQueues
 from triptych.serve.brokers.options import RabbitOptions
 
@@ -150,7 +150,7 @@ class AmqpLink:
         except TimeoutError as error:
             why = f"nothing was confirmed within {self.options.publish_timeout_s:g} s"
             if await connection.is_blocked():
-                why = BLOCKED
+                why = str(Blocked())
                 log.error("RabbitMQ at %s %s", self.where, why)
             connection.doubt(publisher)
             raise self.unavailable(why) from error
@@ -203,6 +203,8 @@ class AmqpLink:
             except Exception as error:  # whatever it is: the next try may succeed
                 self._why = reason = str(error) or f"no answer within {self.options.connect_timeout_s:g} s"
                 await self._drop()
+                if isinstance(error, Blocked):
+                    failures = 0  # it is there, and may take messages again at any moment
                 pause_s = pause(failures, self.options)
                 failures += 1
                 unknown = None if isinstance(error, ERRORS) else error
