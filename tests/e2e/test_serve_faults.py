@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,11 @@ import httpx
 import psutil
 import pytest
 
+from triptych.serve.chaos import saboteur
+from triptych.serve.chaos.faults import Fault
 from triptych.serve.chaos.load import Load, sample
+
+SABOTEUR = str(Path(saboteur.__file__).parent)
 
 
 def clients(served) -> Load:
@@ -268,6 +273,49 @@ def test_a_port_in_use_and_a_damaged_bundle_are_named(served, bundles: Path, tmp
     ended = run_serve(str(damaged))
     assert ended.returncode == 2
     assert "model.safetensors" in ended.stderr
+
+
+def objects(log: str) -> list[dict[str, str]]:
+    """The lines of a log, each an object with time, level and message."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    return lines
+
+
+def test_whatever_is_logged_by_any_process_is_an_object(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([SABOTEUR, os.environ.get("PYTHONPATH", "")]))
+    served = start("--workers", "1", "--log", "json")
+    assert served.sample(seed=int(Fault.RAISE)).status_code == 500
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(30) == 0
+    found = objects(served.log.read_text())
+    assert any("sabotage: the model raises" in line.get("traceback", "") for line in found)
+
+
+FAILING_TRIAL = """
+import sys
+if "triptych.serve.trial:main" in sys.orig_argv:
+    import triptych.infer
+    def load(*_, **__):
+        raise RuntimeError("this trial fails")
+    triptych.infer.load = load
+"""
+
+
+def test_why_a_server_did_not_start_is_an_object_too(
+    bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = run_serve("nowhere", "--log", "json")
+    (line,) = objects(ended.stderr)
+    assert (ended.returncode, line["level"]) == (2, "critical")
+    assert "nowhere" in line["message"]
+    (tmp_path / "sitecustomize.py").write_text(FAILING_TRIAL)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    ended = run_serve(str(bundles / "vae"), "--port", "0", "--log", "json", "--set", "workers.precision=auto")
+    tried, line = objects(ended.stderr)
+    assert "RuntimeError: this trial fails" in tried["traceback"]
+    assert (ended.returncode, line["level"]) == (2, "critical")
+    assert "could not be tried" in line["message"]
 
 
 def test_every_setting_is_shown() -> None:

@@ -6,7 +6,6 @@ A verb's module imports only typer at the top, the rest when the verb runs: `--h
 from __future__ import annotations
 
 import os
-import sys
 from importlib import import_module
 from keyword import iskeyword
 
@@ -82,8 +81,14 @@ def main() -> None:
             message = missing_extra(error.name or "")
         if not message or os.environ.get("TRIPTYCH_TRACEBACK"):
             raise
-        print(f"triptych: {message}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise end(message, 2) from None
     except KeyboardInterrupt:
-        print("triptych: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise end("interrupted", 130) from None
+
+
+def end(message: str, code: int) -> SystemExit:
+    """The end of the command, told on stderr: as it is, or as a line of a log whose lines are objects."""
+    from triptych.serve.supervise.log_lines import log_end
+
+    log_end(message)
+    return SystemExit(code)

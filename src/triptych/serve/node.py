@@ -27,7 +27,7 @@ from triptych.serve.http.crowd import take_all_descriptors
 from triptych.serve.http.server import HttpChild
 from triptych.serve.jobs.lane import open_lane
 from triptych.serve.jobs.runner import JobRunner
-from triptych.serve.logs import log_event, start_logging
+from triptych.serve.logs import log_event
 from triptych.serve.metrics import Metrics
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.spec import Child, ChildSpec, Event
@@ -61,7 +61,6 @@ class NodeCall(msgspec.Struct, frozen=True):
 def main(call: object) -> int:
     """Entry point of the node process."""
     told = msgspec.convert(call, NodeCall)
-    start_logging(told.settings.log)
     take_all_descriptors()
     return uvloop.run(Node(told).run())
 

@@ -21,8 +21,9 @@ from triptych.bundle import reader
 from triptych.errors import ConfigError, ServeError, nearest
 from triptych.serve.grpc import address as grpc_address
 from triptych.serve.jobs.lane import with_place
-from triptych.serve.logs import log_event, start_logging
+from triptych.serve.logs import log_event
 from triptych.serve.settings import Http, Limits, Settings
+from triptych.serve.supervise.log_lines import start_logging
 from triptych.serve.supervise.process import ProcessChild, spawn
 from triptych.serve.supervise.spec import ChildSpec
 from triptych.serve.supervise.supervisor import Supervisor
@@ -181,7 +182,12 @@ class Root:
         descriptors = [listener] if ready is None else [listener, ready]
         environment = grpc_address.environment() if self._grpc else None
         return await spawn(
-            "triptych.serve.node:main", call, name="node", pass_fds=descriptors, environment=environment
+            "triptych.serve.node:main",
+            call,
+            name="node",
+            pass_fds=descriptors,
+            environment=environment,
+            log=self._settings.log,
         )
 
     def _on_signal(self) -> None:

@@ -30,7 +30,7 @@ async def try_way(bundles: Sequence[str], settings: Settings, stop: asyncio.Even
         return True
     read, write = os.pipe()
     call = {"bundles": list(bundles), "workers": msgspec.to_builtins(workers), "answer": write}
-    trial = await spawn("triptych.serve.trial:main", call, name="trial", pass_fds=[write])
+    trial = await spawn("triptych.serve.trial:main", call, name="trial", pass_fds=[write], log=settings.log)
     os.close(write)
     stopping = asyncio.create_task(stop.wait())
     waiting: list[asyncio.Future[Any]] = [trial.exited, stopping]

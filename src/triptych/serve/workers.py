@@ -45,5 +45,6 @@ def make_pool(
         max_deliveries=queue.max_deliveries,
         nice=workers.nice,
         environment={name: str(workers.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
+        log=settings.log,
         on_event=on_event,
     )

@@ -1,9 +1,12 @@
 """Small programs for child processes in tests."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+import threading
+import warnings
 
 from triptych.serve.supervise.process import spawn
 
@@ -14,6 +17,19 @@ def leave(args):
 
 def fail(_):
     raise ValueError("asked to fail")
+
+
+def warn_and_fail(_):
+    warnings.warn("mind the gap", stacklevel=1)
+    logging.getLogger(__name__).error("two\nlines")
+    thread = threading.Thread(target=fail_in_thread)
+    thread.start()
+    thread.join()
+    fail(_)
+
+
+def fail_in_thread():
+    raise ValueError("in a thread")
 
 
 def wait_for_term(args):

@@ -1,5 +1,6 @@
 """Laws of processes as children."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from triptych.serve.supervise.process import spawn
 
 pytestmark = pytest.mark.anyio
-HERE = {"PYTHONPATH": str(Path(__file__).parent)}
+HERE = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
 
 
 def child(verb, *args):
@@ -25,6 +26,22 @@ async def test_the_exit_code_is_what_the_function_returns():
 
 async def test_an_exception_is_exit_code_1():
     assert (await (await child("fail")).wait()).code == 1
+
+
+async def test_what_a_child_logs_or_ends_with_is_an_object_if_asked_for(capfd):
+    spoken = await spawn("integer_processes:warn_and_fail", None, name="n", environment=HERE, log="json")
+    assert (await spoken.wait()).code == 1
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(line["level"], line["logger"]) for line in lines] == [
+        ("warning", "py.warnings"),
+        ("error", "integer_processes"),
+        ("critical", "triptych.serve.supervise.log_lines"),
+        ("critical", "triptych.serve.supervise.log_lines"),
+    ]
+    assert "mind the gap" in lines[0]["message"]
+    assert lines[1]["message"] == "two\nlines"
+    assert "ValueError: in a thread" in lines[2]["traceback"]
+    assert "ValueError: asked to fail" in lines[3]["traceback"]
 
 
 async def test_sigkill_is_seen_as_sigkill():

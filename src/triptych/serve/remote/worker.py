@@ -14,11 +14,12 @@ import uvloop
 from triptych.errors import ServeError
 from triptych.serve.catalog import Catalog
 from triptych.serve.fleet import self_test
-from triptych.serve.logs import log_event, start_logging
+from triptych.serve.logs import log_event
 from triptych.serve.remote.service import WorkerService
 from triptych.serve.root import SAME_SIGNAL_S
 from triptych.serve.settings import Settings
 from triptych.serve.supervise.failure import Failure
+from triptych.serve.supervise.log_lines import start_logging
 from triptych.serve.supervise.pool import WorkerPool
 from triptych.serve.way import try_way
 from triptych.serve.work import FingerprintWork

@@ -1,4 +1,4 @@
-"""The first lines a spawned process runs: `-m triptych.serve.supervise.child PARENT NAME TARGET FD`."""
+"""The first lines a spawned process runs: `-m triptych.serve.supervise.child PARENT NAME TARGET FD [LOG]`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def main(parent: int, name: str, target: str, call: int) -> int:
-    """Call `target` with the arguments found in file descriptor `call`; return its exit code."""
+def main(parent: int, name: str, target: str, call: int, log: str = "") -> int:
+    """Call `target` with the arguments found in file descriptor `call`; return its exit code.
+
+    Args:
+        log: how log lines look, see `start_logging`; as Python has it if empty.
+    """
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_title(f"triptych: {name}")
@@ -26,6 +30,10 @@ def main(parent: int, name: str, target: str, call: int) -> int:
 
     import msgspec
 
+    if log:
+        from triptych.serve.supervise.log_lines import start_logging
+
+        start_logging("json" if log == "json" else "text")
     with os.fdopen(call, "rb") as file:
         file.seek(0)
         args = msgspec.msgpack.decode(file.read())
@@ -43,4 +51,4 @@ def set_title(title: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), *sys.argv[5:]))

@@ -14,6 +14,7 @@ from triptych.errors import InputError
 from triptych.serve.supervise.activity import Activity, Doing
 from triptych.serve.supervise.channel import MAX_BODY_BYTES, AsyncChannel, Frame
 from triptych.serve.supervise.failure import Failure
+from triptych.serve.supervise.log_lines import LogKind
 from triptych.serve.supervise.process import ProcessChild, spawn
 from triptych.serve.supervise.spec import Exit, Shutdown
 from triptych.serve.supervise.stream import PieceStream
@@ -255,6 +256,7 @@ async def start_worker(
     name: str,
     call: Callable[[int, int], dict[str, Any]],
     environment: Mapping[str, str] | None,
+    log: LogKind | None,
     start_timeout_s: float,
     silence_timeout_s: float,
 ) -> WorkerLink:
@@ -272,6 +274,7 @@ async def start_worker(
             name=f"{name} {slot}",
             pass_fds=(theirs.fileno(), activity.descriptor),
             environment=environment,
+            log=log,
         )
     return WorkerLink(
         owner,

@@ -13,6 +13,7 @@ from triptych.errors import Draining, ServeError
 from triptych.serve.supervise.dispatch import Dispatcher
 from triptych.serve.supervise.failure import Failure
 from triptych.serve.supervise.link import WorkerLink, start_worker
+from triptych.serve.supervise.log_lines import LogKind
 from triptych.serve.supervise.spec import ChildSpec, Event, Exit, Shutdown
 from triptych.serve.supervise.stream import PieceStream
 from triptych.serve.supervise.supervisor import Supervisor, ignore
@@ -67,6 +68,7 @@ class WorkerPool:
         stream_buffer: pieces a slow reader may leave unread before its stream is failed.
         nice: by how much the workers give way to others for a core, above all to this process: 0 to 19.
         environment: variables set in the workers.
+        log: how their log lines look; as Python has it if None.
         on_event: called with every `Event`.
     """
 
@@ -88,10 +90,12 @@ class WorkerPool:
         stream_buffer: int = 4096,
         nice: int = 0,
         environment: Mapping[str, str] | None = None,
+        log: LogKind | None = None,
         on_event: Callable[[Event], None] = ignore,
     ) -> None:
         self.name, self.size = name, size
-        self._target, self._args, self._environment, self._nice = target, args, environment, nice
+        self._target, self._args, self._nice = target, args, nice
+        self._environment, self._log = environment, log
         self._start_timeout_s, self._batch_timeout_s = start_timeout_s, batch_timeout_s
         self._dispatcher = Dispatcher(
             name,
@@ -237,6 +241,7 @@ class WorkerPool:
             name=self.name,
             call=call,
             environment=self._environment,
+            log=self._log,
             start_timeout_s=self._start_timeout_s,
             silence_timeout_s=self._batch_timeout_s,
         )

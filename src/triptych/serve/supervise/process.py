@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from triptych.serve.supervise.log_lines import LogKind
 from triptych.serve.supervise.spec import Exit, Shutdown
 
 
@@ -84,6 +85,7 @@ async def spawn(
     name: str,
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
+    log: LogKind | None = None,
 ) -> ProcessChild:
     """Start `target(args)` in a fresh interpreter and return at once.
 
@@ -96,13 +98,14 @@ async def spawn(
         name: title of the process.
         pass_fds: file descriptors the child inherits under the same numbers.
         environment: variables set on top of this process's own.
+        log: how its log lines look, from its first on; as Python has it if None.
     """
     call = os.memfd_create("triptych-call")
     try:
         os.write(call, msgspec.msgpack.encode(args))
         command = [sys.executable, "-P", "-m", "triptych.serve.supervise.child"]
         process = subprocess.Popen(
-            [*command, str(os.getpid()), name, target, str(call)],
+            [*command, str(os.getpid()), name, target, str(call), *filter(None, [log])],
             pass_fds=(call, *pass_fds),
             env={**os.environ, **(environment or {})},
         )
