@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
+
+
+class Served(TypedDict):
+    """A model that a server has, as far as it is asked for."""
+
+    name: str
+
+
+class Loaded(TypedDict):
+    """What a server says once it has loaded its bundles anew: the version of each model."""
+
+    versions: dict[str, str]
 
 
 def swap(
@@ -19,10 +31,14 @@ def swap(
     """
     from urllib.parse import quote
 
-    from triptych.cli.remote import ask
+    from triptych.cli.remote import Server
+    from triptych.errors import NotFoundError
 
-    names = [found["name"] for found in ask("POST", f"{url}/v2/repository/index", token, timeout)]
-    name = quote(model or names[0], safe="")
-    answer = ask("POST", f"{url}/v2/repository/models/{name}/load", token, timeout)
+    server = Server(url, token, timeout)
+    models = server.ask("POST", "/v2/repository/index", list[Served])
+    if not models and not model:
+        raise NotFoundError("serves no model now", where=url)
+    name = quote(model or models[0]["name"], safe="")
+    answer = server.ask("POST", f"/v2/repository/models/{name}/load", Loaded)
     for served, version in answer["versions"].items():
         print(f"{served} {version}")

@@ -19,13 +19,19 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    from triptych.cli.remote import ask, fetch
-    from triptych.serve.screen import Look, screen
+    from triptych.cli.remote import Server
+    from triptych.errors import ServeError
+    from triptych.serve.screen import Health, Look, screen
+
+    server = Server(url, token, timeout_s=10)
 
     def look() -> Look:
-        health = ask("GET", f"{url}/healthz", token, 10)
-        page = fetch("GET", f"{url}/metrics", token, 10).decode()
-        return Look.of(health, page, time.monotonic())
+        health = server.ask("GET", "/healthz", Health)
+        page = server.fetch("GET", "/metrics")
+        try:
+            return Look.of(health, page.decode(), time.monotonic())
+        except ValueError as error:
+            raise ServeError(f"is no page of metrics ({error})", where=f"{server.url}/metrics") from error
 
     console, before = Console(), look()
     time.sleep(interval)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Group, RenderableType
@@ -16,11 +16,40 @@ Samples = dict[str, float]  # of one metric, by label or upper bound
 WORRYING = "bold red"
 
 
+class Queue(TypedDict):
+    """How many requests wait, of how many that may."""
+
+    depth: int
+    capacity: int
+
+
+class Worker(TypedDict):
+    """A worker process; pid is None while there is none."""
+
+    slot: int
+    pid: int | None
+    state: str
+    restarts: int
+    in_flight: int
+    streams: int
+
+
+class Health(TypedDict):
+    """What is shown of `/healthz`."""
+
+    version: str
+    uptime_s: float
+    draining: bool
+    models: dict[str, str]
+    queue: Queue
+    workers: list[Worker]
+
+
 @dataclass(frozen=True)
 class Look:
     """A server at one moment: what `/healthz` says, and the counters of `/metrics` it needs."""
 
-    health: Mapping[str, Any]
+    health: Health
     answers: Samples  # by status
     durations: Samples  # by upper bound in seconds
     batches: float
@@ -29,7 +58,7 @@ class Look:
     at_s: float
 
     @classmethod
-    def of(cls, health: Mapping[str, Any], page: str, at_s: float) -> Look:
+    def of(cls, health: Health, page: str, at_s: float) -> Look:
         """From the two documents."""
         answers, durations, restarts = (defaultdict[str, float](float) for _ in range(3))
         single: Samples = defaultdict(float)
@@ -91,7 +120,7 @@ def workers(now: Look) -> Table:
     table = Table("worker", "pid", "state", "restarts", "batches", "texts", show_edge=False)
     for worker in now.health["workers"]:
         state = Text(worker["state"], "green" if worker["state"] == "ready" else WORRYING)
-        cells = (worker[name] for name in ("restarts", "in_flight", "streams"))
+        cells = (worker["restarts"], worker["in_flight"], worker["streams"])
         table.add_row(str(worker["slot"]), str(worker["pid"] or "-"), state, *map(str, cells))
     return table
 
