@@ -1,13 +1,16 @@
 """Laws of processes as children."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import psutil
 import pytest
 
+from triptych.serve.supervise.activity import Activity
 from triptych.serve.supervise.process import spawn
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +45,25 @@ async def test_what_a_child_logs_or_ends_with_is_an_object_if_asked_for(capfd):
     assert lines[1]["message"] == "two\nlines"
     assert "ValueError: in a thread" in lines[2]["traceback"]
     assert "ValueError: asked to fail" in lines[3]["traceback"]
+
+
+async def test_a_worker_whose_node_is_gone_with_its_word_unread_ends_without_a_traceback(capfd):
+    ours, theirs = socket.socketpair()
+    activity = Activity.create()
+    descriptors = {"channel": theirs.fileno(), "activity": activity.descriptor}
+    with ours, theirs:
+        worker = await spawn(
+            "triptych.serve.supervise.worker:serve",
+            {"target": "integer_work:make", "args": None, **descriptors},
+            name="w",
+            pass_fds=tuple(descriptors.values()),
+            environment=HERE,
+        )
+        theirs.close()
+        await asyncio.to_thread(ours.recv, 1, socket.MSG_PEEK)  # that it is ready
+    assert (await worker.wait()).code == 1
+    activity.close()
+    assert capfd.readouterr().err == ""
 
 
 async def test_sigkill_is_seen_as_sigkill():

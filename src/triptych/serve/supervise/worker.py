@@ -198,7 +198,7 @@ def serve(call: dict[str, Any]) -> int:
     try:
         channel.send(Kind.READY, 0)
         Worker(channel, Activity(given.activity), handler).run()
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
         return 1  # the node is gone
     handler.close()
     return 0
