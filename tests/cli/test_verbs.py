@@ -111,6 +111,15 @@ def test_bad_input_is_one_message_and_not_zero(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_chaos_names_a_cache_that_cannot_be_written(
+    triptych: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    code, _, error = triptych("chaos", "--quick", "--experiment", "1")
+    assert (code, "TRIPTYCH_CACHE" in error, str(tmp_path / "cache") in error) == (2, True, True)
+
+
 def test_a_damaged_bundle_is_refused_by_name_of_file(triptych: Run, bundles: Path, tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(bundles / "images", tmp_path / "damaged"))
     weights = damaged / "model.safetensors"
