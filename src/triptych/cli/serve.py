@@ -78,4 +78,18 @@ def check_broker(url: str, brokers: Sequence[str]) -> None:
         problem = f"got a `{scheme}` address" if url else "got none"
         raise ConfigError(problem, where="--broker", valid=valid, remedy=nearest(scheme, brokers))
     if scheme != "memory":
+        check_port(url)
         import aio_pika  # noqa: F401
+
+
+def check_port(url: str) -> None:
+    """Refuse an address that names a port which is none, without showing the password in it."""
+    from urllib.parse import urlsplit
+
+    from triptych.errors import ConfigError
+
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        valid = "amqp://USER:PASSWORD@HOST:PORT/VHOST, with %-codes for other characters"
+        raise ConfigError("got an address that cannot be read", where="--broker", valid=valid) from error
