@@ -42,7 +42,7 @@ BAD = {
         "best, last",
     ),
     "nothing to evaluate": (["evaluate", "/no/such"], "/no/such"),
-    "nothing to inspect": (["inspect", "/no/such"], "/no/such"),
+    "nothing to inspect": (["inspect", "/no/such"], ": /no/such: "),
     "nothing to serve": (["serve"], "BUNDLE"),
     "serving what is not there": (["serve", "/no/such"], "/no/such"),
     "a broker that is not there": (["serve", "{images}", "--broker", "kafka://x"], "memory"),
