@@ -42,11 +42,18 @@ BAD = {
         "best, last",
     ),
     "nothing to evaluate": (["evaluate", "/no/such"], "/no/such"),
-    "nothing to inspect": (["inspect", "/no/such"], "/no/such"),
+    "nothing to inspect": (["inspect", "/no/such"], ": /no/such: "),
     "nothing to serve": (["serve"], "BUNDLE"),
     "serving what is not there": (["serve", "/no/such"], "/no/such"),
     "a broker's password as it is": (["worker", "{images}", "--broker", "amqp://u:p/w@host/"], "%2F"),
     "a broker that is not there": (["serve", "{images}", "--broker", "kafka://x"], "memory"),
+    "a broker at a port that is none": (["serve", "{images}", "--broker", "amqp://h:x"], "HOST:PORT"),
+    "a worker's broker at a port that is none": (
+        ["worker", "{images}", "--broker", "amqp://h:99999"],
+        "HOST:PORT",
+    ),
+    "a demo into a file": (["demo", "--out", "{images}/manifest.json"], "--out"),
+    "a checkpoint that is in no run": (["train", "vae-digits", "--resume", "/nothing"], "--resume"),
     "an unknown serving setting": (["serve", "{images}", "--set", "queue.capcity=1"], "capacity"),
     "a port that is none": (["serve", "{images}", "--port", "70000"], "port"),
     "an unknown engine": (["sample", "{images}", "--out", "x.npy", "--engine", "onyx"], "onnxruntime"),
@@ -105,11 +112,22 @@ def test_bad_input_is_one_message_and_not_zero(
     monkeypatch.chdir(tmp_path)
     words, said = BAD[name]
     places = {f"{{{bundle}}}": str(bundles / bundle) for bundle in ("images", "kinds", "text")}
-    code, out, error = triptych(*(places.get(word, word) for word in words))
+    for place, path in places.items():
+        words = [word.replace(place, path) for word in words]
+    code, out, error = triptych(*words)
     assert code != 0
     assert said in error
     assert "Traceback" not in out + error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_chaos_names_a_cache_that_cannot_be_written(
+    triptych: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    code, _, error = triptych("chaos", "--quick", "--experiment", "1")
+    assert (code, "TRIPTYCH_CACHE" in error, str(tmp_path / "cache") in error) == (2, True, True)
 
 
 def test_a_damaged_bundle_is_refused_by_name_of_file(triptych: Run, bundles: Path, tmp_path: Path) -> None:

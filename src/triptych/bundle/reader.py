@@ -87,7 +87,8 @@ def as_folder(path: object) -> Path:
         what = "there is no such folder"
     except (TypeError, ValueError, OSError) as error:
         what = f"it is no folder's path ({error})"
-    raise BundleNotFound(what, where=repr(path)[:200], valid="a folder written by `triptych export`")
+    where = str(path) if isinstance(path, Path) else repr(path)
+    raise BundleNotFound(what, where=where[:200], valid="a folder written by `triptych export`")
 
 
 def read_files(folder: Path, manifest: Manifest) -> Bundle:

@@ -78,19 +78,26 @@ def complete(given: list[Path]) -> list[Path]:
 def made(text: bool) -> Path:
     """A small untrained model as a bundle, from the cache or exported into it now.
 
-    Raises: ConfigError, which names the extra, if it is not there and cannot be made; DataError if there is
-        no cache.
+    Raises: ConfigError, which names the extra, if it is not there and cannot be made; DataError if there
+        is no cache, or it cannot be written.
     """
     from triptych import __version__
     from triptych.bundle.reader import read
-    from triptych.errors import BundleError, ConfigError
+    from triptych.errors import BundleError, ConfigError, DataError
     from triptych.infer import calibration_store
 
     folder = calibration_store.folder() / f"chaos-{__version__}" / ("text" if text else "vae")
     try:
         read(folder)
     except BundleError:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"cannot be made ({error.strerror})",
+                where=str(folder.parent),
+                remedy="set TRIPTYCH_CACHE to a folder that can be written",
+            ) from error
         try:
             export_text(folder) if text else export_vae(folder)
         except ModuleNotFoundError as error:

@@ -20,13 +20,18 @@ def train(
     ] = None,
 ) -> None:
     """Train a model as a recipe says, and leave a run folder with checkpoints, a log and a report."""
+    from triptych.errors import ConfigError
     from triptych.learn.train.recipe import load_recipe
     from triptych.learn.train.trainer import Trainer, free_folder
 
     chosen = load_recipe(recipe, set_ or ())
     base = Path("runs") / chosen.name
     if resume not in (None, "auto"):
-        base = Path(os.path.abspath(resume)).parents[1]  # the run that the checkpoint belongs to
+        above = Path(os.path.abspath(resume)).parents
+        if len(above) < 3:  # the folder of checkpoints, the run, and where that lies
+            valid = "`auto`, or a checkpoint folder, such as RUN/checkpoints/last"
+            raise ConfigError(f"got `{resume}`", where="--resume", valid=valid)
+        base = above[1]  # the run that the checkpoint belongs to
     folder = out or (base if resume else free_folder(base))
     model, data = chosen.make()
     run = Trainer.of(chosen.train, chosen.log, folder).fit(model, data, resume=resume)

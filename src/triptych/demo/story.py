@@ -65,12 +65,20 @@ def run(out: Path, *, set_: tuple[str, ...] = (), seed: int = 0) -> int:
 
 
 def _clear(out: Path) -> None:
-    """Empty a folder of an earlier demo; never one of something else."""
-    if out.exists() and any(out.iterdir()) and not (out / ".demo").exists():
-        raise ConfigError("is not empty and not of a demo", where=str(out), remedy="choose another --out")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    (out / ".demo").touch()
+    """Empty a folder of an earlier demo; never one of something else.
+
+    Raises: ConfigError for the latter, and for what cannot be such a folder.
+    """
+    other = "choose another --out"
+    try:
+        if out.exists() and any(out.iterdir()) and not (out / ".demo").exists():
+            raise ConfigError("is not empty and not of a demo", where=str(out), remedy=other)
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        (out / ".demo").touch()
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror})"
+        raise ConfigError(problem, where=str(out), remedy=other) from error
 
 
 def train(commands: Commands, role: Role, out: Path, set_: tuple[str, ...]) -> TrainedRun:
