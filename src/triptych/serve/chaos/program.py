@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +63,20 @@ class Journal:
             return found()
 
 
+@contextmanager
+def held(number: signal.Signals) -> Iterator[list[int]]:
+    """A signal that comes meanwhile is noted, and not acted on. Only a main thread is interrupted by any."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield came
+    finally:
+        signal.signal(number, before)
+
+
 class Program:
     """Starts on entry and is sent SIGTERM on exit; `exit_code` is 0 only if accepted work was answered.
 
@@ -97,26 +112,31 @@ class Program:
         self._is_silent = False
 
     def __enter__(self) -> Self:
-        self.start()
         try:
+            self.start()
             self.until_up()
         except BaseException:  # also when this process is asked to end
-            self.kill()
+            if hasattr(self, "_process"):
+                self.kill()
             raise
         return self
 
     def start(self) -> None:
         """Start it; `until_up` waits for it."""
         self._started_s = time.monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "triptych", *self.command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **self._environment},
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        with held(signal.SIGTERM) as came:  # else it would be there, and nobody would know of it
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "triptych", *self.command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, **self._environment},
+            )
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
+        if came:
+            self.kill()
+            signal.raise_signal(signal.SIGTERM)
 
     def until_up(self) -> None:
         """Return once it has said that it is up.
