@@ -26,7 +26,7 @@ from triptych.errors import (
 )
 from triptych.serve.brokers import store_file
 from triptych.serve.brokers.amqp_connection import AmqpConnection
-from triptych.serve.brokers.amqp_errors import closing_is_an_error
+from triptych.serve.brokers.amqp_errors import ERRORS, closing_is_an_error
 from triptych.serve.brokers.amqp_link import AmqpLink
 from triptych.serve.brokers.job import Job
 from triptych.serve.brokers.options import BrokerOptions, RabbitOptions
@@ -413,6 +413,9 @@ async def test_what_ended_long_ago_is_forgotten_though_nothing_is_published(tmp_
         async with asyncio.timeout(5):
             while reader.execute("SELECT count(*) FROM jobs").fetchone() != (0,):
                 await asyncio.sleep(0.05)
+    for id in ids:
+        with pytest.raises(NotFoundError):
+            await broker.get(id)
     await broker.close()
 
 
@@ -523,7 +526,9 @@ async def test_a_job_that_was_confirmed_by_a_queue_now_gone_but_not_written_down
         working = asyncio.create_task(work(source))
         await told.wait()
         write_down.set()
-        await all_done(intake, {await publishing: b"between"})
+        id = await publishing
+        await all_done(intake, {id: b"between"})
+        assert (await intake.get(id)).result == b"between"
         working.cancel()
 
 
@@ -683,11 +688,12 @@ async def test_whoever_acknowledges_while_the_connection_ends_goes_on(rabbitmq):
         source.link._connection._transport()._writer_task.cancel()
         jobs = f"{options.prefix}.jobs"
         async with asyncio.timeout(10):
-            await asyncio.gather(
+            outcomes = await asyncio.gather(
                 *(source.link.acknowledge(jobs, 1 + n) for n in range(20)),
                 *(source.link.give_back(jobs, 21 + n) for n in range(20)),
                 return_exceptions=True,
             )
+        assert all(outcome is None or isinstance(outcome, ERRORS) for outcome in outcomes)
         working = asyncio.create_task(work(source))
         await all_done(intake, {id: b"%d" % n for n, id in enumerate(ids)})
         working.cancel()

@@ -279,6 +279,7 @@ async def test_rabbitmq_goes_away_under_load_and_every_accepted_request_is_answe
             rabbitmq.send(signal.SIGCONT)
         before = answered[0]
         await until(lambda: answered[0] > before + 50)
+        assert spread.fleet.link.reconnects >= 1
 
 
 async def test_a_gateway_that_starts_has_heard_of_the_workers_that_are_there(spread):
@@ -346,6 +347,8 @@ async def test_a_worker_leaves_in_time_while_rabbitmq_blocks_publishers(spread, 
             await asyncio.sleep(0.01)
         async with asyncio.timeout(10):
             await worker.close(0.0)
+        assert worker.link._connection is None
+        assert not worker._tasks
     finally:
         await asyncio.to_thread(rabbitmq.control, "set_vm_memory_high_watermark", "0.6")
 
@@ -384,6 +387,7 @@ async def test_the_texts_of_a_gateway_that_is_gone_are_stopped(spread):
     spread.line.cut()
     await until(lambda: pool.streams[0].ended)
     await until(lambda: not worker._tasks)
+    assert [stream.ended for stream in pool.streams] == [True]
 
 
 async def test_what_expired_in_the_queue_is_not_computed(spread):
